@@ -1,0 +1,277 @@
+//! What is published: payload, place in its topic's order, and its bytes on the wire, made once per encoding.
+
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::encoding::{EncodingId, Encodings};
+use crate::id::ConnectionId;
+use crate::ws::{Message, Opcode, frame};
+
+/// One life of a topic: offsets of different epochs cannot be compared. Shown in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for Epoch {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        u64::from_str_radix(text, 16).map(Self)
+    }
+}
+
+/// A place in a topic's order: everything up to and including `offset` has been seen. Shown as `EPOCH:OFFSET`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The topic's life.
+    pub epoch: Epoch,
+    /// The last publication seen; 0 before the first.
+    pub offset: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.offset)
+    }
+}
+
+/// The text is not `EPOCH:OFFSET`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BadPosition;
+
+impl fmt::Display for BadPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a position is EPOCH:OFFSET, as given in an earlier answer, for example 5f3a91c2:42")
+    }
+}
+
+impl std::error::Error for BadPosition {}
+
+impl FromStr for Position {
+    type Err = BadPosition;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (epoch, offset) = text.split_once(':').ok_or(BadPosition)?;
+        Ok(Self {
+            epoch: epoch.parse().map_err(|_| BadPosition)?,
+            offset: offset.parse().map_err(|_| BadPosition)?,
+        })
+    }
+}
+
+/// A moment on the engine's clocks, given from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Monotonic, in nanoseconds since the engine started.
+    pub nanos: u64,
+    /// Wall clock, in milliseconds since 1970.
+    pub unix_ms: u64,
+}
+
+/// What a publisher gets back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The topic's life.
+    pub epoch: Epoch,
+    /// The place the publication was given; the first of an epoch is 1.
+    pub offset: u64,
+    /// How many subscribers the topic had when the publication was sequenced.
+    pub subscribers: u32,
+}
+
+/// A publication before it has its place: the frame is built before the topic's lock is taken.
+#[derive(Debug)]
+pub struct Draft {
+    pub(crate) opcode: Opcode,
+    pub(crate) frame: Bytes,
+    pub(crate) header: u8,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) except: Option<ConnectionId>,
+}
+
+impl Draft {
+    /// Copies the payload behind the header of its raw frame.
+    #[must_use]
+    pub fn new(message: Message<'_>) -> Self {
+        let payload = message.payload();
+        let header = frame::header_len(payload.len());
+        let mut bytes = Vec::with_capacity(header + payload.len());
+        frame::put_data(&mut bytes, message.opcode(), payload);
+        Self { opcode: message.opcode(), frame: bytes.into(), header: header as u8, key: None, except: None }
+    }
+
+    /// Names what the publication is the newest state of, for the policy `conflate`.
+    #[must_use]
+    pub fn key(mut self, key: Option<&str>) -> Self {
+        self.key = key.map(Into::into);
+        self
+    }
+
+    /// Leaves one connection out.
+    #[must_use]
+    pub fn except(mut self, connection: Option<ConnectionId>) -> Self {
+        self.except = connection;
+        self
+    }
+}
+
+/// A message with its place in a topic's order. Shared by history, inboxes and queues; never copied.
+pub struct Publication {
+    topic: Arc<str>,
+    epoch: Epoch,
+    offset: u64,
+    /// When it was sequenced.
+    time: Now,
+    opcode: Opcode,
+    header: u8,
+    /// The raw frame: header, then payload.
+    frame: Bytes,
+    key: Option<Box<str>>,
+    except: Option<ConnectionId>,
+    /// The frames of the other encodings, each built by whoever needs it first.
+    encoded: Box<[OnceLock<Bytes>]>,
+    /// Shards that have not finished their fan-out.
+    shards_left: AtomicU32,
+}
+
+impl Publication {
+    pub(crate) fn new(draft: Draft, topic: Arc<str>, epoch: Epoch, encodings: &Encodings) -> Self {
+        Self {
+            topic,
+            epoch,
+            offset: 0,
+            time: Now::default(),
+            opcode: draft.opcode,
+            header: draft.header,
+            frame: draft.frame,
+            key: draft.key,
+            except: draft.except,
+            encoded: (1..encodings.len()).map(|_| OnceLock::new()).collect(),
+            shards_left: AtomicU32::new(0),
+        }
+    }
+
+    /// Gives the publication its place. Called once, under the topic's lock, before it is shared.
+    pub(crate) fn sequence(&mut self, offset: u64, time: Now, shards: u32) {
+        self.offset = offset;
+        self.time = time;
+        *self.shards_left.get_mut() = shards;
+    }
+
+    /// The topic's name.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The life of the topic it belongs to.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Its place in the topic's order; the first of an epoch is 1.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// When it was sequenced, in milliseconds since 1970.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        self.time.unix_ms
+    }
+
+    /// When it was sequenced, in nanoseconds since the engine started.
+    pub(crate) fn nanos(&self) -> u64 {
+        self.time.nanos
+    }
+
+    /// Text or binary, as it was published.
+    #[must_use]
+    pub fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    /// The payload, as it was published.
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        &self.frame[usize::from(self.header)..]
+    }
+
+    /// What it is the newest state of, if the publisher said so.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The connection that shall not get it.
+    pub(crate) fn except(&self) -> Option<ConnectionId> {
+        self.except
+    }
+
+    /// The length of the raw frame: what the publication costs in inboxes and histories, in bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.frame.len()
+    }
+
+    /// The frame of an encoding; built at its first use.
+    pub(crate) fn encode(&self, id: EncodingId, encodings: &Encodings) -> &Bytes {
+        match self.encoded.get(id.index().wrapping_sub(1)) {
+            None => &self.frame,
+            Some(slot) => slot.get_or_init(|| encodings.frame(id, self)),
+        }
+    }
+
+    /// The frame of an encoding that has been built; the raw frame otherwise.
+    pub(crate) fn encoded(&self, id: EncodingId) -> &Bytes {
+        self.encoded.get(id.index().wrapping_sub(1)).and_then(OnceLock::get).unwrap_or(&self.frame)
+    }
+
+    /// A shard has reached all its subscribers; true for the last one.
+    pub(crate) fn shard_done(&self) -> bool {
+        self.shards_left.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+}
+
+impl fmt::Debug for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}:{} ({} bytes)", self.topic, self.epoch, self.offset, self.payload().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_survives_its_text() {
+        let position = Position { epoch: Epoch(0xfeed_beef), offset: 42 };
+        assert_eq!(position.to_string(), "feedbeef:42");
+        assert_eq!("feedbeef:42".parse(), Ok(position));
+        for bad in ["", "1", ":", "x:1", "1:x", "1:-1", "1:2:3"] {
+            assert_eq!(bad.parse::<Position>(), Err(BadPosition), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_payload_is_kept_once_behind_its_header() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let payload = vec![b'x'; length];
+            let draft = Draft::new(Message::Binary(&payload));
+            let publication = Publication::new(draft, "t".into(), Epoch(1), &Encodings::default());
+            assert_eq!(publication.payload(), payload);
+            assert_eq!(publication.encode(EncodingId::RAW, &Encodings::default()).len(), publication.weight());
+        }
+    }
+}
