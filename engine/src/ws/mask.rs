@@ -14,9 +14,7 @@ pub fn apply(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
 
     let mut words = payload.chunks_exact_mut(WORD);
     for chunk in &mut words {
-        let word = u64::from_ne_bytes([
-            chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7],
-        ]);
+        let word = u64::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]]);
         chunk.copy_from_slice(&(word ^ word_key).to_ne_bytes());
     }
     // A word is a multiple of the key, so the rest starts with the key's first byte again.

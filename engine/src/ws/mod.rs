@@ -20,6 +20,8 @@ pub mod message;
 pub mod session;
 pub mod utf8;
 
+#[cfg(test)]
+mod tests;
 
 pub use error::ProtocolError;
 pub use message::{Message, Opcode};

@@ -210,12 +210,7 @@ impl Session {
                 check_message_len(message.bytes.len().saturating_add(header.payload_len), limits)?;
             }
         }
-        Ok(Frame {
-            kind,
-            is_final: header.fields.is_final,
-            key: header.fields.mask,
-            missing: header.payload_len,
-        })
+        Ok(Frame { kind, is_final: header.fields.is_final, key: header.fields.mask, missing: header.payload_len })
     }
 
     /// Keeps a piece of a payload that no event could be made of where it lay.

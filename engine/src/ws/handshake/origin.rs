@@ -52,7 +52,9 @@ fn matches_entry(origin: &str, entry: &str) -> bool {
 /// Whether `host` is something, then `.domain`.
 fn is_subdomain(host: &str, domain: &str) -> bool {
     let (host, domain) = (host.as_bytes(), domain.as_bytes());
-    domain.starts_with(b".") && host.len() > domain.len() && host[host.len() - domain.len()..].eq_ignore_ascii_case(domain)
+    domain.starts_with(b".")
+        && host.len() > domain.len()
+        && host[host.len() - domain.len()..].eq_ignore_ascii_case(domain)
 }
 
 /// An origin taken apart (RFC 6454, 4).
