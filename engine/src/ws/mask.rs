@@ -12,13 +12,12 @@ pub fn apply(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
     let mut next_key = key;
     next_key.rotate_left(payload.len() % key.len());
 
-    let mut words = payload.chunks_exact_mut(WORD);
-    for chunk in &mut words {
-        let word = u64::from_ne_bytes([chunk[0], chunk[1], chunk[2], chunk[3], chunk[4], chunk[5], chunk[6], chunk[7]]);
-        chunk.copy_from_slice(&(word ^ word_key).to_ne_bytes());
+    let (words, rest) = payload.as_chunks_mut::<WORD>();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ word_key).to_ne_bytes();
     }
     // A word is a multiple of the key, so the rest starts with the key's first byte again.
-    for (byte, key_byte) in words.into_remainder().iter_mut().zip(key.iter().cycle()) {
+    for (byte, key_byte) in rest.iter_mut().zip(key.iter().cycle()) {
         *byte ^= key_byte;
     }
     next_key
