@@ -1,8 +1,8 @@
 //! The HTTP/1.1 head that opens a WebSocket, server side (RFC 6455, 4.2).
 //!
-//! [`parse_head`] reads it, [`wants_upgrade`] tells whether it is for WebSocket at all, [`check_upgrade`] checks all that
-//! the RFC demands, [`Origins`] says whether a browser page may connect, [`choose_protocol`] picks the subprotocol, and
-//! [`put_accept`] or [`put_response`] write the answer.
+//! [`parse_head`] reads it, [`wants_upgrade`] tells whether it is for WebSocket at all, [`check_upgrade`] checks all
+//! that the RFC demands, [`Origins`] says whether a browser page may connect, [`choose_protocol`] picks the
+//! subprotocol, and [`put_accept`] or [`put_response`] write the answer.
 
 mod origin;
 mod request;
@@ -59,7 +59,7 @@ pub enum UpgradeError {
     Version,
     /// `Sec-WebSocket-Key` is missing, repeated or not base64 of 16 bytes.
     Key,
-    /// A body is announced. Its bytes would be taken for frames by one side and for a body by a proxy: request smuggling.
+    /// A body is announced. Its bytes would be frames to this side and a body to a proxy: request smuggling.
     Body,
 }
 

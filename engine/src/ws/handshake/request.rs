@@ -49,7 +49,7 @@ impl<'a> Request<'a> {
         self.headers_named("sec-websocket-protocol").flat_map(elements)
     }
 
-    /// The value of a cookie, as sent. If several have this name, the first, which is the most specific (RFC 6265, 5.4).
+    /// The value of a cookie, as sent. If several have this name, the first: the most specific one (RFC 6265, 5.4).
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         self.headers_named("cookie")
             .flat_map(|cookies| cookies.split(';'))

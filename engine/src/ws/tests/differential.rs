@@ -377,7 +377,8 @@ proptest! {
     ) {
         let mut stream = Vec::new();
         messages.iter().for_each(|message| put_seen(&mut stream, message, role, key));
-        let end = messages.iter().position(|message| matches!(message, Seen::Close(..))).map_or(messages.len(), |at| at + 1);
+        let is_close = |message: &Seen| matches!(message, Seen::Close(..));
+        let end = messages.iter().position(is_close).map_or(messages.len(), |at| at + 1);
         let expected = (messages[..end].to_vec(), End::Quiet);
         prop_assert_eq!(oracle(role, &pieces(&stream, &cuts)), expected.clone());
         let (seen, outcome) = ours(role, &pieces(&stream, &cuts));

@@ -1,5 +1,5 @@
-//! UTF-8 as Markus Kuhn's stress test and section 6 of the Autobahn test suite check it: what is valid passes however it
-//! is cut, and what is not fails at the first byte that proves it.
+//! UTF-8 as Markus Kuhn's stress test and section 6 of the Autobahn test suite check it: what is valid passes however
+//! it is cut, and what is not fails at the first byte that proves it.
 
 use std::collections::HashSet;
 
