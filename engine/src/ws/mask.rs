@@ -9,18 +9,16 @@ const WORD: usize = size_of::<u64>();
 pub fn apply(payload: &mut [u8], key: [u8; 4]) -> [u8; 4] {
     let [a, b, c, d] = key;
     let word_key = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut next_key = key;
-    next_key.rotate_left(payload.len() % key.len());
-
     let (words, rest) = payload.as_chunks_mut::<WORD>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ word_key).to_ne_bytes();
     }
     // A word is a multiple of the key, so the rest starts with the key's first byte again.
-    for (byte, key_byte) in rest.iter_mut().zip(key.iter().cycle()) {
+    for (byte, key_byte) in rest.iter_mut().zip([a, b, c, d, a, b, c]) {
         *byte ^= key_byte;
     }
-    next_key
+    let turn_bits = 8 * (payload.len() % key.len()) as u32;
+    u32::from_be_bytes(key).rotate_left(turn_bits).to_be_bytes()
 }
 
 #[cfg(test)]
