@@ -1,1 +1,2 @@
 //! Fanfare.
+pub mod ws;
