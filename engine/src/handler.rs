@@ -373,7 +373,7 @@ pub(crate) trait Actions {
     fn publish(&mut self, topic: &str, message: Message<'_>, publish: Publish<'_>) -> Result<Published, PublishError>;
     fn retry(&mut self);
     fn defer(&mut self) -> Deferred;
-    fn set_timer(&mut self, after: Duration, token: u64);
+    fn set_timer(&mut self, after: Duration, token: u64) -> bool;
     fn cancel_timer(&mut self, token: u64) -> bool;
 }
 
@@ -530,9 +530,9 @@ impl<D> Context<'_, D> {
     }
 
     /// Calls [`Handler::timer`] with this token after a while, rounded up to the timer wheel's 4 ms. Setting a token again
-    /// moves its timer.
-    pub fn set_timer(&mut self, after: Duration, token: u64) {
-        self.actions.set_timer(after, token);
+    /// moves its timer. False if the connection is closing or has 16 timers already.
+    pub fn set_timer(&mut self, after: Duration, token: u64) -> bool {
+        self.actions.set_timer(after, token)
     }
 
     /// Cancels the timer with this token. False if there was none.

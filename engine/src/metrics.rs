@@ -116,8 +116,6 @@ pub struct ShardMetrics {
     pub writes_blocked: Count,
     /// Connections with something waiting now.
     pub backlogged: Count,
-    /// Bytes that wait for connections now.
-    pub pending_bytes: Count,
     /// Times a publisher was not read from because an inbox was full.
     pub publishers_paused: Count,
     /// Turns.

@@ -219,7 +219,9 @@ impl Fanout {
 
     /// Closes the gaps of those that have left; the places in the log move along.
     fn compact(&mut self, mut moved: impl FnMut(u32, u32)) {
-        let mut waiting = self.log.iter_mut().filter(|logged| logged.index > 0).peekable();
+        // Those of an earlier lap are done; those of this one came in the order of the cursor.
+        let lap = self.lap;
+        let mut waiting = self.log.iter_mut().filter(|logged| logged.lap == lap && logged.index > 0).peekable();
         let mut kept = 0;
         for index in 0..self.subscribers.len() {
             while waiting.peek().is_some_and(|logged| logged.index == index) {
@@ -251,21 +253,17 @@ impl Fanout {
             self.cursor = (self.cursor + self.subscribers.len() * 618 / 1000 + 1) % self.subscribers.len();
         }
         debug_assert_eq!(offset, self.end(), "publications of a topic come in order and without a gap");
-        self.excluding += usize::from(publication.except().is_some());
-        self.large += usize::from(publication.weight() > BATCHED_FRAME_BYTES_MAX);
+        let (excludes, large) = traits(&publication);
+        self.excluding += usize::from(excludes);
+        self.large += usize::from(large);
         self.log.push_back(Logged { publication, lap: self.lap, index: self.cursor });
         true
     }
 
     /// The next subscriber that has something to get, after the cursor; it counts as served. `None` when all have got all.
-    /// `done` is told of every publication whose round is over, `moved` as in [`remove`](Self::remove).
-    pub fn visit(&mut self, done: impl FnMut(&Arc<Publication>), mut moved: impl FnMut(u32, u32)) -> Option<Visit> {
-        let mut done = done;
-        loop {
-            self.retire(&mut done);
-            if self.log.is_empty() {
-                return None;
-            }
+    /// `moved` as in [`remove`](Self::remove).
+    pub fn visit(&mut self, mut moved: impl FnMut(u32, u32)) -> Option<Visit> {
+        while self.log.back().is_some_and(|newest| !self.is_done(newest)) {
             let (first, end) = (self.first, self.end());
             let subscriber = &mut self.subscribers[self.cursor];
             let visit = Visit {
@@ -281,6 +279,12 @@ impl Fanout {
                 return Some(visit);
             }
         }
+        None
+    }
+
+    /// Whether the cursor has come back to where it stood when a publication came.
+    fn is_done(&self, logged: &Logged) -> bool {
+        self.live == 0 || (self.lap, self.cursor) >= (logged.lap + 1, logged.index)
     }
 
     fn advance(&mut self, moved: impl FnMut(u32, u32)) {
@@ -294,16 +298,14 @@ impl Fanout {
         }
     }
 
-    /// Lets go of publications that everybody has been visited for.
-    fn retire(&mut self, done: &mut impl FnMut(&Arc<Publication>)) {
+    /// Lets go of publications that everybody has been visited for; `done` is told of each.
+    pub fn settle(&mut self, mut done: impl FnMut(&Publication)) {
         let before = self.first;
-        while let Some(oldest) = self.log.front() {
-            if (self.lap, self.cursor) < (oldest.lap + 1, oldest.index) && self.live > 0 {
-                break;
-            }
-            self.excluding -= usize::from(oldest.publication.except().is_some());
-            self.large -= usize::from(oldest.publication.weight() > BATCHED_FRAME_BYTES_MAX);
+        while let Some(oldest) = self.log.front().filter(|oldest| self.is_done(oldest)) {
+            let (excludes, large) = traits(&oldest.publication);
             done(&oldest.publication);
+            self.excluding -= usize::from(excludes);
+            self.large -= usize::from(large);
             self.log.pop_front();
             self.first += 1;
         }
@@ -376,16 +378,22 @@ impl Fanout {
         index
     }
 
-    /// Ends the fan-out: nobody is left. `done` is told of what was in the log.
-    pub fn close(mut self, mut done: impl FnMut(&Arc<Publication>)) {
-        self.live = 0;
-        self.retire(&mut done);
+    /// Publications of the log by their offsets; those no longer there are left out.
+    pub fn logged(&self, from: u64, to: u64) -> impl Iterator<Item = &Arc<Publication>> {
+        let start = from.clamp(self.first, self.end()) - self.first;
+        let end = to.clamp(self.first, self.end()) - self.first;
+        self.log.range(start as usize..(end as usize).max(start as usize)).map(|logged| &logged.publication)
     }
 
     /// The slots of all subscribers, with their indexes.
     pub fn slots(&self) -> impl Iterator<Item = (u32, u32)> {
         self.subscribers.iter().enumerate().filter(|(_, s)| s.live).map(|(index, s)| (s.slot, index as u32))
     }
+}
+
+/// Whether a publication leaves somebody out, and whether it is too large to copy.
+fn traits(publication: &Publication) -> (bool, bool) {
+    (publication.except().is_some(), publication.weight() > BATCHED_FRAME_BYTES_MAX)
 }
 
 #[cfg(test)]

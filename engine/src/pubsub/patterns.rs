@@ -47,7 +47,7 @@ impl Patterns {
             node = match token {
                 ">" => return &mut node.tail,
                 "*" => node.star.get_or_insert_default(),
-                literal => node.children.entry_ref(literal).or_default(),
+                literal => node.children.entry(literal.into()).or_default(),
             };
         }
         &mut node.here

@@ -66,6 +66,8 @@ impl Tally {
 /// The sum of a topic's deliveries over all shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Deliveries {
+    /// Publications sequenced.
+    pub publications: u64,
     /// Subscribers at sequencing, summed over all publications.
     pub expected: u64,
     /// Sent from history to new subscribers.
@@ -95,8 +97,8 @@ pub struct Deliveries {
 impl Deliveries {
     /// Adds up shares, and derives what is still in flight.
     #[must_use]
-    pub fn sum<'a>(expected: u64, tallies: impl Iterator<Item = &'a Tally>) -> Self {
-        let mut sum = Self { expected, ..Self::default() };
+    pub fn sum<'a>(publications: u64, expected: u64, tallies: impl Iterator<Item = &'a Tally>) -> Self {
+        let mut sum = Self { publications, expected, ..Self::default() };
         for tally in tallies {
             let dropped = |reason: DropReason| tally.dropped[reason as usize].get();
             sum.replayed += tally.replayed.get();
@@ -133,6 +135,7 @@ impl Deliveries {
 
     /// Adds another topic's deliveries.
     pub fn merge(&mut self, other: &Self) {
+        self.publications += other.publications;
         self.expected += other.expected;
         self.replayed += other.replayed;
         self.written += other.written;

@@ -443,7 +443,7 @@ impl Topic {
             subscribers: sequencer.subscribers,
             history_messages: sequencer.history.len(),
             history_bytes: sequencer.history.bytes(),
-            deliveries: Deliveries::sum(sequencer.expected, self.tallies.iter()),
+            deliveries: Deliveries::sum(sequencer.offset, sequencer.expected, self.tallies.iter()),
         }
     }
 

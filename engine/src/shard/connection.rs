@@ -104,6 +104,8 @@ pub struct Connection {
     pub accepted_tick: u32,
     pub read_tick: u32,
     pub pinged_tick: u32,
+    /// The tick for which the connection's next check is set; checks set earlier are void.
+    pub check_tick: u32,
     pub peer: SocketAddr,
 }
 
@@ -132,6 +134,7 @@ impl Connection {
             accepted_tick: tick as u32,
             read_tick: tick as u32,
             pinged_tick: tick as u32,
+            check_tick: tick as u32,
             peer,
         }
     }
@@ -145,12 +148,6 @@ impl Connection {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.deferred || self.retrying
-    }
-
-    /// Bytes that wait.
-    #[must_use]
-    pub fn pending_bytes(&self) -> usize {
-        self.outbound.as_ref().map_or(0, |outbound| outbound.bytes())
     }
 
     /// The subscription at an entry of the shard.
