@@ -1,6 +1,6 @@
 //! The server: arguments, start, wait for a signal, shutdown.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::{self, ExitCode};
 use std::thread;
@@ -40,7 +40,8 @@ fn run(options: &Options) -> io::Result<()> {
 
 fn start_log(options: &Options) {
     let filter = EnvFilter::new(&options.log);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let is_terminal = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
     if options.log_json { log.json().init() } else { log.init() }
 }
 

@@ -1,12 +1,11 @@
-//! How a publication is written as JSON, and how one is read from it: the same in the native protocol, in histories and in
-//! the HTTP API.
+//! How a publication is written as JSON, and how one is read from it: the same in the native protocol, in histories and
+//! in the HTTP API.
 //!
-//! A text payload that is JSON stands there as it is under `data`; other text is a string under `text`; a binary payload is
-//! base64 under `base64`. So whatever was published can be had back exactly.
+//! A text payload that is JSON stands there as it is under `data`; other text is a string under `text`; a binary
+//! payload is base64 under `base64`. So whatever was published can be had back exactly.
 
 use std::fmt;
 use std::io::Write;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,7 +14,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use crate::{HistoryPage, Opcode, Position, Publication};
 
 /// The most that the publications of one history answer take, in bytes; one publication is always given.
-pub const HISTORY_ANSWER_BYTES: usize = 4 << 20;
+pub const HISTORY_ANSWER_BYTES: usize = 1 << 20;
 
 /// Appends a JSON string.
 pub fn put_string(out: &mut Vec<u8>, text: &str) {
@@ -57,9 +56,9 @@ pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
     BASE64.decode(text).ok()
 }
 
-/// Whether a text is JSON that every parser takes: a hostile publisher must not get something into the messages of others
-/// at which their parsers give up. So besides the grammar: at most 127 levels deep, no unpaired surrogates, and numbers
-/// within the range of a double.
+/// Whether a text is JSON that every parser takes: a hostile publisher must not get something into the messages of
+/// others at which their parsers give up. So besides the grammar: at most 127 levels deep, no unpaired surrogates, and
+/// numbers within the range of a double.
 #[must_use]
 pub fn is_common_json(text: &str) -> bool {
     serde_json::from_str::<Common>(text).is_ok()
@@ -118,26 +117,43 @@ impl<'de> Visitor<'de> for CommonVisitor {
     }
 }
 
-/// Appends the members of a history answer, without the braces around them.
+/// Appends the members of a history answer, without the braces around them. Where not all fits, who reads on from a
+/// position gets the oldest, who asks for the last the newest.
 pub fn put_history(out: &mut Vec<u8>, topic: &str, page: &HistoryPage, since: Option<Position>) {
     out.extend_from_slice(b"\"topic\":");
     put_string(out, topic);
     let _ = write!(out, ",\"epoch\":\"{}\",\"offset\":{},\"complete\":{}", page.epoch, page.offset, page.complete);
     out.extend_from_slice(b",\"publications\":[");
-    for (n, publication) in fitting(&page.publications, since.is_some()).iter().enumerate() {
-        if n > 0 {
-            out.push(b',');
+    let items = match since {
+        Some(_) => fitting(page.publications.iter().map(|publication| item(publication))),
+        None => {
+            let mut items = fitting(page.publications.iter().rev().map(|publication| item(publication)));
+            items.reverse();
+            items
         }
-        put_publication(out, publication);
-    }
+    };
+    out.extend_from_slice(&items.join(&b','));
     out.push(b']');
 }
 
-fn put_publication(out: &mut Vec<u8>, publication: &Publication) {
+fn item(publication: &Publication) -> Vec<u8> {
+    let mut out = Vec::with_capacity(publication.payload().len() + 64);
     let _ = write!(out, "{{\"offset\":{},\"time_ms\":{},", publication.offset(), publication.unix_ms());
-    put_key(out, publication.key());
-    put_payload(out, publication.opcode(), publication.payload());
+    put_key(&mut out, publication.key());
+    put_payload(&mut out, publication.opcode(), publication.payload());
     out.push(b'}');
+    out
+}
+
+/// As many as one answer may hold, but one at least.
+fn fitting(items: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut bytes = 0;
+    let fits = |item: &Vec<u8>| {
+        let is_first = bytes == 0;
+        bytes += item.len() + 1;
+        is_first || bytes <= HISTORY_ANSWER_BYTES
+    };
+    items.take_while(fits).collect()
 }
 
 /// Appends the member `"key":…,` if there is a key.
@@ -146,22 +162,6 @@ pub fn put_key(out: &mut Vec<u8>, key: Option<&str>) {
         out.extend_from_slice(b"\"key\":");
         put_string(out, key);
         out.push(b',');
-    }
-}
-
-/// As many as one answer may hold: who reads on from a position gets the oldest of them, who asks for the last the newest.
-fn fitting(publications: &[Arc<Publication>], oldest: bool) -> &[Arc<Publication>] {
-    let mut bytes = 0;
-    let mut fits = |publication: &&Arc<Publication>| {
-        bytes += publication.payload().len() + 64;
-        bytes <= HISTORY_ANSWER_BYTES
-    };
-    if oldest {
-        let count = publications.iter().take_while(&mut fits).count();
-        &publications[..count.max(1).min(publications.len())]
-    } else {
-        let count = publications.iter().rev().take_while(&mut fits).count();
-        &publications[publications.len() - count.max(1).min(publications.len())..]
     }
 }
 
@@ -225,6 +225,15 @@ mod tests {
         assert!(!is_common_json(&"[".repeat(1_000_000)));
     }
 
+    #[test]
+    fn an_answer_is_bounded_but_never_empty() {
+        let of = |length: usize| vec![b'x'; length];
+        assert_eq!(fitting([of(10), of(10)].into_iter()).len(), 2);
+        assert_eq!(fitting([of(2 << 20), of(1)].into_iter()).len(), 1);
+        assert_eq!(fitting((0..10).map(|_| of(300_000))).len(), 3);
+        assert!(fitting(std::iter::empty()).is_empty());
+    }
+
     fn json_text() -> impl Strategy<Value = String> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -263,7 +272,11 @@ mod tests {
         }
 
         #[test]
-        fn json_damaged_anywhere_still_makes_a_json_message(payload in json_text(), at in any::<prop::sample::Index>(), byte in 0u8..128) {
+        fn json_damaged_anywhere_still_makes_a_json_message(
+            payload in json_text(),
+            at in any::<prop::sample::Index>(),
+            byte in 0u8..128,
+        ) {
             let mut payload = payload.into_bytes();
             let at = at.index(payload.len());
             payload[at] = byte;

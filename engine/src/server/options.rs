@@ -6,17 +6,21 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use clap::builder::RangedU64ValueParser;
 
 use crate::{Origins, Pattern, Settings, TopicRules, TopicSettings};
+
+/// No machine holds more of anything.
+const COUNT_MAX: u64 = 1 << 40;
+
+const TEN_YEARS_S: u64 = 315_360_000;
 
 /// One publication goes in, and every subscriber of its topic gets it over a WebSocket.
 ///
 /// Without options it listens on this machine only; open the printed address in a browser to try it.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "fanfare", version, max_term_width = 110)]
+#[command(name = "fanfare", version, max_term_width = 110, allow_negative_numbers = true)]
 pub struct Options {
-    /// Address to listen on, as IP:PORT ([IP]:PORT for IPv6); port 0 takes a free one. May be repeated.
+    /// Address to listen on, as IP:PORT (an IPv6 address in brackets); port 0 takes a free one. May be repeated.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", help_heading = "Network")]
     pub listen: Vec<SocketAddr>,
 
@@ -25,9 +29,9 @@ pub struct Options {
     #[arg(long, help_heading = "Network")]
     pub open: bool,
 
-    /// Web pages that may connect, as SCHEME://HOST[:PORT]; '*.' before HOST stands for its subdomains, 'any' for all
-    /// pages. May be repeated. Default: pages from the host that is connected to. Clients that are no browsers are not
-    /// concerned.
+    /// Web pages that may connect, as SCHEME://HOST or SCHEME://HOST:PORT; '*.' before HOST stands for its subdomains,
+    /// 'any' for all pages. May be repeated. Default: pages from the host that is connected to. Clients that are no
+    /// browsers are not concerned.
     #[arg(long, value_name = "ORIGIN", value_parser = parse_origin, help_heading = "Network")]
     pub origin: Vec<String>,
 
@@ -36,51 +40,99 @@ pub struct Options {
     pub files: Option<PathBuf>,
 
     /// Threads that serve connections [default: one for each core].
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<u16>::new().range(1..=256), help_heading = "Threads")]
-    pub shards: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = number(1, 256), help_heading = "Threads")]
+    pub shards: Option<u64>,
 
     /// Pin each of these threads to a core.
     #[arg(long, help_heading = "Threads")]
     pub pin: bool,
 
     /// Most connections at once.
-    #[arg(long, value_name = "N", default_value_t = Settings::default().connections_max as u64, value_parser = at_least(1), help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = Settings::default().connections_max as u64,
+        value_parser = number(1, COUNT_MAX),
+        help_heading = "Limits",
+    )]
     pub connections_max: u64,
 
     /// Longest message and longest HTTP body, in bytes.
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().message_bytes as u64, value_parser = RangedU64ValueParser::<u64>::new().range(1..=1 << 30), help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = Settings::default().message_bytes as u64,
+        value_parser = number(1, 1 << 30),
+        help_heading = "Limits",
+    )]
     pub message_bytes: u64,
 
     /// Most bytes that may wait for one connection, over all its topics; beyond, it is closed (1013).
-    #[arg(long, value_name = "BYTES", default_value_t = Settings::default().pending_bytes as u64, value_parser = at_least(1024), help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = Settings::default().pending_bytes as u64,
+        value_parser = number(1024, COUNT_MAX),
+        help_heading = "Limits",
+    )]
     pub pending_bytes: u64,
 
     /// Seconds of silence after which a connection is pinged; 0 never pings.
-    #[arg(long, value_name = "S", default_value_t = Settings::default().ping_interval.as_secs(), value_parser = seconds(), help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = Settings::default().ping_interval.as_secs(),
+        value_parser = number(0, TEN_YEARS_S),
+        help_heading = "Limits",
+    )]
     pub ping_interval_s: u64,
 
     /// Seconds of silence after which a connection is closed; 0 never closes it.
-    #[arg(long, value_name = "S", default_value_t = Settings::default().idle_timeout.as_secs(), value_parser = seconds(), help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = Settings::default().idle_timeout.as_secs(),
+        value_parser = number(0, TEN_YEARS_S),
+        help_heading = "Limits",
+    )]
     pub idle_timeout_s: u64,
 
     /// Seconds that connections have to take leave when the server is told to end (SIGTERM, SIGINT).
-    #[arg(long, value_name = "S", default_value_t = Settings::default().shutdown_timeout.as_secs(), value_parser = RangedU64ValueParser::<u64>::new().range(1..=3600), help_heading = "Limits")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = Settings::default().shutdown_timeout.as_secs(),
+        value_parser = number(1, 3600),
+        help_heading = "Limits",
+    )]
     pub shutdown_timeout_s: u64,
 
     /// Publications kept for each topic, for clients that come back; 0 keeps none.
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least(0), help_heading = "Topics")]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = number(0, COUNT_MAX), help_heading = "Topics")]
     pub history_messages: u64,
 
     /// Bytes of publications kept for each topic.
-    #[arg(long, value_name = "BYTES", default_value_t = TopicSettings::default().history_bytes as u64, value_parser = at_least(0), help_heading = "Topics")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = TopicSettings::default().history_bytes as u64,
+        value_parser = number(0, COUNT_MAX),
+        help_heading = "Topics",
+    )]
     pub history_bytes: u64,
 
     /// Seconds a publication is kept; 0 means without limit.
-    #[arg(long, value_name = "S", default_value_t = TopicSettings::default().history_age.as_secs(), value_parser = seconds(), help_heading = "Topics")]
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = TopicSettings::default().history_age.as_secs(),
+        value_parser = number(0, TEN_YEARS_S),
+        help_heading = "Topics",
+    )]
     pub history_age_s: u64,
 
-    /// Settings of one topic or of all that match a pattern, as 'PATTERN:SETTING=VALUE,SETTING=VALUE'. May be repeated; the
-    /// most specific pattern decides. Settings: history_messages, history_bytes, history_age_s, policy (disconnect,
+    /// Settings of one topic or of all that match a pattern, as 'PATTERN:SETTING=VALUE,SETTING=VALUE'. May be repeated;
+    /// the most specific pattern decides. Settings: history_messages, history_bytes, history_age_s, policy (disconnect,
     /// drop-oldest, drop-newest, conflate), pending_messages, pending_bytes, pending_age_ms. Example:
     /// 'prices.>:policy=conflate,history_messages=1'
     #[arg(long, value_name = "RULE", help_heading = "Topics")]
@@ -132,7 +184,7 @@ impl Options {
     /// How many shards.
     #[must_use]
     pub fn shards(&self) -> usize {
-        self.shards.map(usize::from).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        self.shards.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), size)
     }
 
     /// The engine's settings.
@@ -211,13 +263,12 @@ impl FromStr for TopicRule {
     }
 }
 
-fn at_least(least: u64) -> RangedU64ValueParser {
-    RangedU64ValueParser::<u64>::new().range(least..=i64::MAX as u64)
-}
-
-/// Up to ten years.
-fn seconds() -> RangedU64ValueParser {
-    RangedU64ValueParser::<u64>::new().range(0..=315_360_000)
+/// A whole number within bounds, or a sentence that tells them.
+fn number(least: u64, most: u64) -> impl Fn(&str) -> Result<u64, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+        number.ok_or_else(|| format!("it must be a whole number from {least} to {most}"))
+    }
 }
 
 fn size(number: u64) -> usize {
@@ -315,9 +366,11 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_with_what_is_allowed() {
         for (arguments, parts) in [
-            (&["--shards=0"][..], &["--shards", "'0'", "1..=256"][..]),
+            (&["--shards=0"][..], &["--shards", "'0'", "from 1 to 256"][..]),
+            (&["--ping-interval-s", "-1"], &["--ping-interval-s", "'-1'", "from 0 to"]),
+            (&["--message-bytes=many"], &["--message-bytes", "'many'", "from 1 to 1073741824"]),
             (&["--listen=nonsense"], &["--listen", "'nonsense'"]),
-            (&["--message-bytes=0"], &["--message-bytes", "'0'", "1..="]),
+            (&["--message-bytes=0"], &["--message-bytes", "'0'", "from 1 to"]),
             (&["--topic=a:histroy=1"], &["--topic", "'histroy'", "history_messages"]),
             (&["--topic=a:policy=hope"], &["'hope'", "drop-oldest"]),
             (&["--topic=a"], &["PATTERN:SETTING=VALUE"]),

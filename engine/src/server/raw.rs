@@ -1,6 +1,6 @@
-//! `/topics/{topic}`: the WebSocket is the topic. Each message in is published with its opcode and its payload untouched;
-//! frames out are the bare payload. So nothing can be answered in band: what a client got wrong is said at the upgrade, and
-//! what goes wrong later in the code and reason of the close.
+//! `/topics/{topic}`: the WebSocket is the topic. Each message in is published with its opcode and its payload
+//! untouched; frames out are the bare payload. So nothing can be answered in band: what a client got wrong is said at
+//! the upgrade, and what goes wrong later in the code and reason of the close.
 
 use std::sync::Arc;
 

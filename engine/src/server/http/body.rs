@@ -1,5 +1,5 @@
-//! The bodies of requests: bounded each, bounded together, and bounded in time, so that neither many nor slow uploads hold
-//! memory.
+//! The bodies of requests: bounded each, bounded together, and bounded in time, so that neither many nor slow uploads
+//! hold memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl BodyBudget {
     /// Reads a body to its end.
     ///
     /// # Errors
-    /// 413 if it has more than `bytes_max` bytes, 408 if it takes too long, 503 if there is no memory for it now, 400 if it
-    /// breaks off.
+    /// 413 if it has more than `bytes_max` bytes, 408 if it takes too long, 503 if there is no memory for it now, 400
+    /// if it breaks off.
     pub async fn read(&self, body: Body, bytes_max: usize) -> Result<Held<'_>, ApiError> {
         match tokio::time::timeout(BODY_TIMEOUT, self.read_all(body, bytes_max)).await {
             Ok(read) => read,

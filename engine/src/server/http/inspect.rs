@@ -7,12 +7,12 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{StatusCode, Uri};
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use super::error::ApiError;
 use super::{Service, Shared, ok};
 use crate::server::query::Query;
-use crate::server::{PAGE_DEFAULT, PAGE_MAX, check_topic, json as as_json};
+use crate::server::{PAGE_DEFAULT, PAGE_MAX, check_topic, json};
 use crate::{ConnectionId, ConnectionInfo, Deliveries, Pattern, Position, TopicInfo, TopicSettings};
 
 type PathText = Result<Path<String>, PathRejection>;
@@ -48,19 +48,32 @@ pub(super) async fn info(State(service): Shared, uri: Uri) -> Result<Response, A
     ok(&server(&service))
 }
 
-fn server(service: &Service) -> Value {
+#[derive(Debug, Serialize)]
+struct ServerAnswer {
+    name: &'static str,
+    version: &'static str,
+    ready: bool,
+    uptime_s: u64,
+    shards: usize,
+    connections: u64,
+    topics: usize,
+    listen: Vec<String>,
+    message_bytes: usize,
+}
+
+fn server(service: &Service) -> ServerAnswer {
     let engine = &service.engine;
-    json!({
-        "name": env!("CARGO_PKG_NAME"),
-        "version": env!("CARGO_PKG_VERSION"),
-        "ready": engine.is_ready(),
-        "uptime_s": engine.uptime().as_secs(),
-        "shards": engine.shards(),
-        "connections": engine.connection_count(),
-        "topics": engine.topic_count(),
-        "listen": engine.local_addrs().iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "message_bytes": service.site.message_bytes,
-    })
+    ServerAnswer {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+        ready: engine.is_ready(),
+        uptime_s: engine.uptime().as_secs(),
+        shards: engine.shards(),
+        connections: engine.connection_count(),
+        topics: engine.topic_count(),
+        listen: engine.local_addrs().iter().map(ToString::to_string).collect(),
+        message_bytes: service.site.message_bytes,
+    }
 }
 
 /// The topics, by name.
@@ -71,7 +84,7 @@ pub(super) async fn topics(State(service): Shared, uri: Uri) -> Result<Response,
     let topics = service.engine.topics(pattern.as_ref(), query.text("after"), limit);
     // A full page may be the last one: then the next is empty.
     let next = topics.last().filter(|_| topics.len() >= limit).map(|topic| topic.name.clone());
-    ok(&json!({ "topics": topics.iter().map(topic_value).collect::<Vec<_>>(), "next": next }))
+    ok(&TopicsAnswer { topics: topics.iter().map(Into::into).collect(), next })
 }
 
 /// One topic.
@@ -80,7 +93,7 @@ pub(super) async fn topic(State(service): Shared, name: PathText, uri: Uri) -> R
     Query::parse(uri.query(), &[])?;
     check_topic(&name)?;
     let topic = service.engine.topic(&name).ok_or_else(|| no_such_topic(&name))?;
-    ok(&topic_value(&topic))
+    ok(&TopicAnswer::from(&topic))
 }
 
 /// What is kept of a topic.
@@ -91,7 +104,7 @@ pub(super) async fn history(State(service): Shared, name: PathText, uri: Uri) ->
     let (since, limit) = (query.value::<Position>("since")?, limit(&query)?);
     let page = service.engine.history(&name, since, limit).ok_or_else(|| no_such_topic(&name))?;
     let mut body = b"{".to_vec();
-    as_json::put_history(&mut body, &name, &page, since);
+    json::put_history(&mut body, &name, &page, since);
     body.push(b'}');
     Ok(super::json(StatusCode::OK, body))
 }
@@ -102,7 +115,7 @@ pub(super) async fn connections(State(service): Shared, uri: Uri) -> Result<Resp
     let (after, limit) = (query.value::<ConnectionId>("after")?, limit(&query)?);
     let connections = service.engine.connections(after, limit).await;
     let next = connections.last().filter(|_| connections.len() >= limit).map(|last| last.id.to_string());
-    ok(&json!({ "connections": connections.iter().map(connection_value).collect::<Vec<_>>(), "next": next }))
+    ok(&ConnectionsAnswer { connections: connections.iter().map(Into::into).collect(), next })
 }
 
 /// Closes a connection.
@@ -121,7 +134,7 @@ pub(super) async fn close(State(service): Shared, id: PathText, uri: Uri) -> Res
         return Err(ApiError::bad_request("bad_query", message));
     }
     match service.engine.close(id, code, reason).await {
-        Some(true) => ok(&json!({ "connection": id.to_string(), "code": code, "reason": reason })),
+        Some(true) => ok(&ClosedAnswer { connection: id.to_string(), code, reason }),
         Some(false) => Err(ApiError::not_found("no_such_connection", format!("there is no connection {id}"))),
         None => Err(ApiError::overloaded()),
     }
@@ -140,57 +153,141 @@ fn no_such_topic(name: &str) -> ApiError {
     ApiError::not_found("no_such_topic", format!("there is no topic '{name}'"))
 }
 
-fn topic_value(topic: &TopicInfo) -> Value {
-    json!({
-        "topic": topic.name,
-        "epoch": topic.epoch.to_string(),
-        "offset": topic.offset,
-        "subscribers": topic.subscribers,
-        "history": { "messages": topic.history_messages, "bytes": topic.history_bytes },
-        "settings": settings_value(&topic.settings),
-        "deliveries": deliveries_value(&topic.deliveries),
-    })
+#[derive(Debug, Serialize)]
+struct TopicsAnswer<'a> {
+    topics: Vec<TopicAnswer<'a>>,
+    /// Where the next page begins; null after the last.
+    next: Option<String>,
 }
 
-fn settings_value(settings: &TopicSettings) -> Value {
-    json!({
-        "history_messages": settings.history_messages,
-        "history_bytes": settings.history_bytes,
-        "history_age_s": settings.history_age.as_secs(),
-        "policy": settings.policy.label(),
-        "pending_messages": settings.pending_messages,
-        "pending_bytes": settings.pending_bytes,
-        "pending_age_ms": millis(settings.pending_age),
-    })
+#[derive(Debug, Serialize)]
+struct ConnectionsAnswer {
+    connections: Vec<ConnectionAnswer>,
+    next: Option<String>,
 }
 
-fn deliveries_value(deliveries: &Deliveries) -> Value {
-    json!({
-        "expected": deliveries.expected,
-        "replayed": deliveries.replayed,
-        "written": deliveries.written,
-        "conflated": deliveries.conflated,
-        "dropped_oldest": deliveries.dropped_oldest,
-        "dropped_newest": deliveries.dropped_newest,
-        "dropped_expired": deliveries.dropped_expired,
-        "dropped_own": deliveries.dropped_own,
-        "dropped_unsubscribed": deliveries.dropped_unsubscribed,
-        "discarded": deliveries.discarded,
-        "queued": deliveries.queued,
-        "in_flight": deliveries.in_flight,
-    })
+#[derive(Debug, Serialize)]
+struct ClosedAnswer<'a> {
+    connection: String,
+    code: u16,
+    reason: &'a str,
 }
 
-fn connection_value(connection: &ConnectionInfo) -> Value {
-    json!({
-        "connection": connection.id.to_string(),
-        "peer": connection.peer.to_string(),
-        "state": connection.state,
-        "age_ms": millis(connection.age),
-        "idle_ms": millis(connection.idle),
-        "subscriptions": connection.subscriptions,
-        "pending": { "messages": connection.pending.messages, "bytes": connection.pending.bytes },
-    })
+/// Something that waits or is kept.
+#[derive(Debug, Serialize)]
+struct Amount {
+    messages: usize,
+    bytes: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct TopicAnswer<'a> {
+    topic: &'a str,
+    epoch: String,
+    offset: u64,
+    subscribers: u32,
+    history: Amount,
+    settings: SettingsAnswer,
+    deliveries: DeliveriesAnswer,
+}
+
+impl<'a> From<&'a TopicInfo> for TopicAnswer<'a> {
+    fn from(topic: &'a TopicInfo) -> Self {
+        Self {
+            topic: &topic.name,
+            epoch: topic.epoch.to_string(),
+            offset: topic.offset,
+            subscribers: topic.subscribers,
+            history: Amount { messages: topic.history_messages, bytes: topic.history_bytes },
+            settings: (&topic.settings).into(),
+            deliveries: (&topic.deliveries).into(),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct SettingsAnswer {
+    history_messages: usize,
+    history_bytes: usize,
+    history_age_s: u64,
+    policy: &'static str,
+    pending_messages: usize,
+    pending_bytes: usize,
+    pending_age_ms: u64,
+}
+
+impl From<&TopicSettings> for SettingsAnswer {
+    fn from(settings: &TopicSettings) -> Self {
+        Self {
+            history_messages: settings.history_messages,
+            history_bytes: settings.history_bytes,
+            history_age_s: settings.history_age.as_secs(),
+            policy: settings.policy.label(),
+            pending_messages: settings.pending_messages,
+            pending_bytes: settings.pending_bytes,
+            pending_age_ms: millis(settings.pending_age),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct DeliveriesAnswer {
+    expected: u64,
+    replayed: u64,
+    written: u64,
+    conflated: u64,
+    dropped_oldest: u64,
+    dropped_newest: u64,
+    dropped_expired: u64,
+    dropped_own: u64,
+    dropped_unsubscribed: u64,
+    discarded: u64,
+    queued: u64,
+    in_flight: u64,
+}
+
+impl From<&Deliveries> for DeliveriesAnswer {
+    fn from(deliveries: &Deliveries) -> Self {
+        Self {
+            expected: deliveries.expected,
+            replayed: deliveries.replayed,
+            written: deliveries.written,
+            conflated: deliveries.conflated,
+            dropped_oldest: deliveries.dropped_oldest,
+            dropped_newest: deliveries.dropped_newest,
+            dropped_expired: deliveries.dropped_expired,
+            dropped_own: deliveries.dropped_own,
+            dropped_unsubscribed: deliveries.dropped_unsubscribed,
+            discarded: deliveries.discarded,
+            queued: deliveries.queued,
+            in_flight: deliveries.in_flight,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ConnectionAnswer {
+    connection: String,
+    peer: String,
+    state: &'static str,
+    age_ms: u64,
+    idle_ms: u64,
+    subscriptions: usize,
+    pending: Amount,
+}
+
+impl From<&ConnectionInfo> for ConnectionAnswer {
+    fn from(connection: &ConnectionInfo) -> Self {
+        Self {
+            connection: connection.id.to_string(),
+            peer: connection.peer.to_string(),
+            state: connection.state,
+            age_ms: millis(connection.age),
+            idle_ms: millis(connection.idle),
+            subscriptions: connection.subscriptions,
+            pending: Amount { messages: connection.pending.messages, bytes: connection.pending.bytes },
+        }
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -1,7 +1,7 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
-//! [`publish`] changes something, [`inspect`] tells what there is, [`pages`] serves files, [`body`] bounds what requests
-//! bring, and [`error`] is every answer that is no success.
+//! [`publish`] changes something, [`inspect`] tells what there is, [`pages`] serves files, [`body`] bounds what
+//! requests bring, and [`error`] is every answer that is no success.
 
 pub mod body;
 pub mod error;

@@ -1,7 +1,7 @@
 //! The page to try it, and the static files of `--static DIR`.
 //!
-//! A file is found here and streamed by `tower-http`, which knows types and ranges. Found means: a regular file below the
-//! directory, also after symbolic links; no segment begins with a dot or is empty.
+//! A file is found here and streamed by `tower-http`, which knows types and ranges. Found means: a regular file below
+//! the directory, also after symbolic links; no segment begins with a dot or is empty.
 
 use std::convert::Infallible;
 use std::fs::Metadata;
@@ -184,7 +184,8 @@ fn tag(metadata: &Metadata) -> String {
     format!("\"{:x}-{:x}\"", changed.unwrap_or_default().as_nanos(), metadata.len())
 }
 
-/// Whether a list of tags has this one. `If-None-Match` compares weakly, and a weak tag is only ever ours made weak by a proxy.
+/// Whether a list of tags has this one. `If-None-Match` compares weakly, and a weak tag is only ever ours made weak by
+/// a proxy.
 fn names_tag(headers: &HeaderMap, name: http::HeaderName, tag: &str) -> bool {
     let lists = headers.get_all(name);
     let mut tags = lists.iter().filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).map(str::trim);

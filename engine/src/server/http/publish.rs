@@ -1,16 +1,15 @@
 //! `POST /api/publish` and `POST /api/batch`.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{StatusCode, Uri};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ApiError;
 use super::{Shared, ok};
@@ -50,13 +49,18 @@ fn as_text(body: &[u8]) -> Result<&str, ApiError> {
     })
 }
 
-fn receipt(topic: &str, published: &Published) -> Value {
-    json!({
-        "topic": topic,
-        "epoch": published.epoch.to_string(),
-        "offset": published.offset,
-        "subscribers": published.subscribers,
-    })
+/// What a publisher is told.
+#[derive(Debug, Serialize)]
+struct Receipt<'a> {
+    topic: &'a str,
+    epoch: String,
+    offset: u64,
+    subscribers: u32,
+}
+
+fn receipt<'a>(topic: &'a str, published: &Published) -> Receipt<'a> {
+    let Published { epoch, offset, subscribers } = *published;
+    Receipt { topic, epoch: epoch.to_string(), offset, subscribers }
 }
 
 /// Publishes one after the other, and tells of each what became of it.
@@ -72,7 +76,7 @@ pub(super) async fn batch(State(service): Shared, uri: Uri, body: Body) -> Resul
         count => return Err(too_many(count)),
     }
     let mut run = Run { engine: &service.engine, full: HashSet::new(), overloaded: 0 };
-    let results: Vec<Value> = items.iter().map(|item| run.publish(item)).collect();
+    let results = items.iter().map(|item| run.publish(item)).collect::<Result<Vec<_>, _>>()?;
     if run.overloaded == results.len() {
         return Err(ApiError::overloaded());
     }
@@ -94,7 +98,7 @@ fn too_many(count: usize) -> ApiError {
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_too_big", message)
 }
 
-fn as_lines(results: &[Value]) -> Response {
+fn as_lines(results: &[Box<RawValue>]) -> Response {
     let body: String = results.iter().map(|result| format!("{result}\n")).collect();
     let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-store")];
     axum::response::IntoResponse::into_response((headers, body))
@@ -130,17 +134,14 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn publish(&mut self, text: &str) -> Value {
-        match self.try_publish(text) {
-            Ok(receipt) => receipt,
-            Err(error) => {
-                self.overloaded += usize::from(error.code() == "overloaded");
-                json!({ "error": error.value() })
-            }
-        }
+    fn publish(&mut self, text: &str) -> Result<Box<RawValue>, ApiError> {
+        self.try_publish(text).or_else(|error| {
+            self.overloaded += usize::from(error.code() == "overloaded");
+            to_raw_value(&BTreeMap::from([("error", error.value())])).map_err(|_| ApiError::internal())
+        })
     }
 
-    fn try_publish(&mut self, text: &str) -> Result<Value, ApiError> {
+    fn try_publish(&mut self, text: &str) -> Result<Box<RawValue>, ApiError> {
         let item: Item<'_> = serde_json::from_str(text).map_err(|error| bad_item(&error))?;
         let key = item.key.as_deref().map(check_key).transpose()?;
         if self.full.contains(&*item.topic) {
@@ -157,7 +158,7 @@ impl Run<'_> {
         if published == Err(PublishError::Overloaded) {
             self.full.insert(item.topic.clone().into_owned());
         }
-        Ok(receipt(&item.topic, &published?))
+        to_raw_value(&receipt(&item.topic, &published?)).map_err(|_| ApiError::internal())
     }
 }
 

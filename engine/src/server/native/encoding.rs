@@ -72,7 +72,8 @@ mod tests {
             payload in any::<Vec<u8>>(),
         ) {
             let opcode = if std::str::from_utf8(&payload).is_ok() { Opcode::Text } else { Opcode::Binary };
-            let value: Value = serde_json::from_str(&message(&topic, offset, key.as_deref(), opcode, &payload)).unwrap();
+            let text = message(&topic, offset, key.as_deref(), opcode, &payload);
+            let value: Value = serde_json::from_str(&text).unwrap();
             prop_assert_eq!(&value["type"], "message");
             prop_assert_eq!(&value["topic"], &json!(topic));
             prop_assert_eq!(&value["offset"], &json!(offset));

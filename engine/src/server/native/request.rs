@@ -162,7 +162,8 @@ fn wrong(message: String) -> Wrong {
     ("bad_request", message)
 }
 
-/// The fields of an object, not yet read. Only those with a known name are kept, so a message of a million fields costs no more.
+/// The fields of an object, not yet read. Only those with a known name are kept, so a message of a million fields costs
+/// no more.
 #[derive(Debug, Default)]
 struct Fields<'a> {
     values: [Option<&'a RawValue>; FIELDS.len()],
