@@ -67,7 +67,7 @@ pub struct Options {
     )]
     pub message_bytes: u64,
 
-    /// Most bytes that may wait for one connection, over all its topics; beyond, it is closed (1013).
+    /// Most bytes that may wait for one connection, over all its topics; beyond, the policy of the topic decides.
     #[arg(
         long,
         value_name = "BYTES",

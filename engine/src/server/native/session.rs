@@ -46,13 +46,12 @@ fn act<D>(ctx: &mut Context<'_, D>, request: &Request<'_>) {
 }
 
 fn subscribe<D>(ctx: &mut Context<'_, D>, id: Option<Id<'_>>, topic: &str, subscribe: Subscribe) {
+    if ctx.is_subscribed(topic) {
+        return fail(ctx, id, "already_subscribed", &format!("this connection has a subscription to '{topic}'"));
+    }
     // The answer comes before what was missed, so the engine asks for it in between.
-    let mut greet =
-        |subscribed: &Subscribed| (!subscribed.already).then(|| Reply::subscribed(id, topic, subscribed).text());
+    let mut greet = |subscribed: &Subscribed| Some(Reply::subscribed(id, topic, subscribed).text());
     match ctx.subscribe_with(topic, subscribe, &mut greet) {
-        Ok(subscribed) if subscribed.already => {
-            fail(ctx, id, "already_subscribed", &format!("this connection has a subscription to '{topic}'"));
-        }
         Ok(_) | Err(SubscribeError::Closed) => {}
         Err(error) => fail(ctx, id, error.label(), &error.to_string()),
     }
