@@ -14,9 +14,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that says 0 now.
     pub fn start() -> Self {
-        Self {
-            epoch: Instant::now(),
-        }
+        Self { epoch: Instant::now() }
     }
 
     /// Nanoseconds since [`Clock::start`].

@@ -46,10 +46,7 @@ impl CpuTime {
         let mut fields = schedstat.split_ascii_whitespace();
         let (used, waited, _slices) = (fields.next()?, fields.next()?, fields.next()?);
         let none_left = fields.next().is_none();
-        none_left.then_some(Self {
-            used_ns: used.parse().ok()?,
-            waited_ns: waited.parse().ok()?,
-        })
+        none_left.then_some(Self { used_ns: used.parse().ok()?, waited_ns: waited.parse().ok()? })
     }
 }
 
@@ -68,10 +65,7 @@ impl Add for CpuTime {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            used_ns: self.used_ns + other.used_ns,
-            waited_ns: self.waited_ns + other.waited_ns,
-        }
+        Self { used_ns: self.used_ns + other.used_ns, waited_ns: self.waited_ns + other.waited_ns }
     }
 }
 
@@ -87,11 +81,7 @@ impl ProcessTimes {
         let mut by_thread = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let entry = entry?;
-            let Some(thread) = entry
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse().ok())
-            else {
+            let Some(thread) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
             match CpuTime::read(&entry.path().join("schedstat")) {
@@ -106,13 +96,8 @@ impl ProcessTimes {
 
     /// The sum over all threads between `earlier` and this reading. A thread that ended in between is not in it.
     pub fn since(&self, earlier: &Self) -> CpuTime {
-        let spent = |(thread, &now): (&u32, &CpuTime)| {
-            now - earlier.by_thread.get(thread).copied().unwrap_or_default()
-        };
-        self.by_thread
-            .iter()
-            .map(spent)
-            .fold(CpuTime::default(), Add::add)
+        let spent = |(thread, &now): (&u32, &CpuTime)| now - earlier.by_thread.get(thread).copied().unwrap_or_default();
+        self.by_thread.iter().map(spent).fold(CpuTime::default(), Add::add)
     }
 }
 
@@ -125,10 +110,7 @@ mod tests {
     #[test]
     fn schedstat_gives_time_used_and_time_waited() {
         let parsed = |used_ns, waited_ns| Some(CpuTime { used_ns, waited_ns });
-        assert_eq!(
-            CpuTime::parse("12803886 10642592 44\n"),
-            parsed(12_803_886, 10_642_592)
-        );
+        assert_eq!(CpuTime::parse("12803886 10642592 44\n"), parsed(12_803_886, 10_642_592));
         assert_eq!(CpuTime::parse("0 0 0\n"), parsed(0, 0));
     }
 
@@ -142,9 +124,7 @@ mod tests {
     #[test]
     fn usage_counts_threads_that_stayed_and_threads_that_came() {
         let time = |used_ns, waited_ns| CpuTime { used_ns, waited_ns };
-        let reading = |threads: &[(u32, CpuTime)]| ProcessTimes {
-            by_thread: threads.iter().copied().collect(),
-        };
+        let reading = |threads: &[(u32, CpuTime)]| ProcessTimes { by_thread: threads.iter().copied().collect() };
         let earlier = reading(&[(1, time(100, 5)), (2, time(50, 9))]);
         let later = reading(&[(1, time(130, 6)), (3, time(7, 2))]);
         assert_eq!(later.since(&earlier), time(37, 3));
@@ -159,10 +139,7 @@ mod tests {
             std::hint::spin_loop();
         }
         std::thread::sleep(Duration::from_millis(1));
-        let (process_now, thread_now) = (
-            ProcessTimes::of(std::process::id()),
-            CpuTime::of_this_thread(),
-        );
+        let (process_now, thread_now) = (ProcessTimes::of(std::process::id()), CpuTime::of_this_thread());
         assert!((thread_now.unwrap() - thread).used_ns > 1_000_000);
         assert!(process_now.unwrap().since(&process).used_ns > 1_000_000);
     }

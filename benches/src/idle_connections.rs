@@ -39,17 +39,9 @@ pub struct IdleConnections {
 
 impl IdleConnections {
     /// Starts `program`, opens the connections and reads its memory.
-    pub fn measure(
-        program: &Path,
-        arguments: &[OsString],
-        connections: usize,
-        show_log: bool,
-    ) -> Result<Self> {
+    pub fn measure(program: &Path, arguments: &[OsString], connections: usize, show_log: bool) -> Result<Self> {
         sys::raise_open_files_limit()?;
-        let anywhere = Placement {
-            server_cpu: None,
-            client_cpu: None,
-        };
+        let anywhere = Placement { server_cpu: None, client_cpu: None };
         let server = ServerProcess::start(program, arguments, anywhere, show_log)?;
         let mut first = Driver::connect(server.address(), "warm-up", 1, PAYLOAD_BYTES)?;
         publish_once(&mut first, 1)?;
@@ -59,12 +51,7 @@ impl IdleConnections {
         let idle = settled(server.id())?;
         publish_once(&mut driver, connections)?;
         let after_a_delivery = settled(server.id())?;
-        Ok(Self {
-            connections,
-            before,
-            idle,
-            after_a_delivery,
-        })
+        Ok(Self { connections, before, idle, after_a_delivery })
     }
 
     /// Bytes of anonymous memory that each connection has added by `reading`.
@@ -87,11 +74,7 @@ fn publish_once(driver: &mut Driver, subscribers: usize) -> Result<()> {
     if phase.received.deliveries == subscribers as u64 && phase.publications == 1 {
         Ok(())
     } else {
-        Err(format!(
-            "only {} of {subscribers} were subscribed",
-            phase.received.deliveries
-        )
-        .into())
+        Err(format!("only {} of {subscribers} were subscribed", phase.received.deliveries).into())
     }
 }
 
@@ -103,10 +86,7 @@ fn settled(pid: u32) -> Result<Reading> {
         std::thread::sleep(SETTLE_STEP);
         let anonymous = AnonymousMemory::of_process(pid)?;
         if anonymous == last {
-            return Ok(Reading {
-                anonymous,
-                resident_bytes: memory::resident_bytes(pid)?,
-            });
+            return Ok(Reading { anonymous, resident_bytes: memory::resident_bytes(pid)? });
         }
         last = anonymous;
     }

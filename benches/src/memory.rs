@@ -18,15 +18,8 @@ impl AnonymousMemory {
     pub fn of_process(pid: u32) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         let bytes = parse_kib(&text, "Pss_Anon:").map(|kib| kib * 1024);
-        let missing = || {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                "no Pss_Anon in smaps_rollup (Linux 5.4 has it)",
-            )
-        };
-        Ok(Self {
-            bytes: bytes.ok_or_else(missing)?,
-        })
+        let missing = || io::Error::new(io::ErrorKind::InvalidData, "no Pss_Anon in smaps_rollup (Linux 5.4 has it)");
+        Ok(Self { bytes: bytes.ok_or_else(missing)? })
     }
 }
 
@@ -46,8 +39,7 @@ fn parse_kib(text: &str, label: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ROLLUP: &str =
-        "55f2-7ffe ---p 00000000 00:00 0    [rollup]\nRss:      1776 kB\nPss_Anon:      112 kB\n";
+    const ROLLUP: &str = "55f2-7ffe ---p 00000000 00:00 0    [rollup]\nRss:      1776 kB\nPss_Anon:      112 kB\n";
 
     #[test]
     fn a_labelled_line_gives_its_kib() {
@@ -62,10 +54,7 @@ mod tests {
         let before = AnonymousMemory::of_process(std::process::id()).unwrap();
         let block = vec![1_u8; 8 << 20];
         let after = AnonymousMemory::of_process(std::process::id()).unwrap();
-        assert!(
-            after.bytes >= before.bytes + (7 << 20),
-            "{before:?} {after:?}"
-        );
+        assert!(after.bytes >= before.bytes + (7 << 20), "{before:?} {after:?}");
         assert!(resident_bytes(std::process::id()).unwrap() >= after.bytes);
         drop(std::hint::black_box(block));
     }

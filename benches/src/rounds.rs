@@ -74,8 +74,7 @@ impl Outcome {
     /// Whether every publication reached every subscriber once and in order.
     pub fn is_complete(&self) -> bool {
         let received = &self.phase.received;
-        !self.phase.stalled
-            && received.gaps + received.repeated + received.alien + received.closed == 0
+        !self.phase.stalled && received.gaps + received.repeated + received.alien + received.closed == 0
     }
 
     /// The part of its core that the client used.
@@ -126,12 +125,7 @@ fn run_one(plan: &Plan, contestant: Contestant, round: usize) -> Result<Outcome>
         arguments.extend(plan.engine_arguments.iter().cloned());
     }
     let server = ServerProcess::start(&program, &arguments, plan.placement, plan.show_log)?;
-    let mut driver = Driver::connect(
-        server.address(),
-        TOPIC,
-        plan.subscribers,
-        plan.payload_bytes,
-    )?;
+    let mut driver = Driver::connect(server.address(), TOPIC, plan.subscribers, plan.payload_bytes)?;
     let warm_up = driver.run(plan.load, plan.warm_up)?;
     std::thread::sleep(SETTLE_TIME);
     let before = ProcessTimes::of(server.id())?;
@@ -144,15 +138,6 @@ fn run_one(plan: &Plan, contestant: Contestant, round: usize) -> Result<Outcome>
     drop(driver);
     let deliveries = warm_up.received.deliveries + phase.received.deliveries;
     let says_totals = contestant != Contestant::Engine;
-    let totals = says_totals
-        .then(|| server.totals())
-        .flatten()
-        .map(|totals| (totals, deliveries));
-    Ok(Outcome {
-        contestant,
-        round,
-        phase,
-        server_cpu,
-        totals,
-    })
+    let totals = says_totals.then(|| server.totals()).flatten().map(|totals| (totals, deliveries));
+    Ok(Outcome { contestant, round, phase, server_cpu, totals })
 }

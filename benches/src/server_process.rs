@@ -37,25 +37,13 @@ impl ServerProcess {
     /// Starts `program`, waits until it says where it listens, and leaves the calling thread on the client's core.
     ///
     /// The server inherits the core this thread is on while it starts it, so it needs no help of its own.
-    pub fn start(
-        program: &Path,
-        arguments: &[OsString],
-        placement: Placement,
-        show_log: bool,
-    ) -> Result<Self> {
+    pub fn start(program: &Path, arguments: &[OsString], placement: Placement, show_log: bool) -> Result<Self> {
         if let Some(cpu) = placement.server_cpu {
             pin_this_thread(cpu)?;
         }
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        command.stderr(if show_log {
-            Stdio::inherit()
-        } else {
-            Stdio::null()
-        });
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(if show_log { Stdio::inherit() } else { Stdio::null() });
         sys::die_with_parent(&mut command);
         let spawned = command.spawn();
         if let Some(cpu) = placement.client_cpu {
@@ -68,19 +56,11 @@ impl ServerProcess {
             .name("server-stdout".into())
             .spawn(move || read_lines(stdout, &say_address, &say_totals))?;
         match address.recv_timeout(START_TIMEOUT) {
-            Ok(address) => Ok(Self {
-                child,
-                address,
-                totals,
-            }),
+            Ok(address) => Ok(Self { child, address, totals }),
             Err(_) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(format!(
-                    "{} did not say where it listens (--server-log shows why)",
-                    program.display()
-                )
-                .into())
+                Err(format!("{} did not say where it listens (--server-log shows why)", program.display()).into())
             }
         }
     }
@@ -113,20 +93,14 @@ pub fn pin_this_thread(cpu: usize) -> Result<()> {
     if core_affinity::set_for_current(CoreId { id: cpu }) {
         Ok(())
     } else {
-        Err(
-            format!("cannot run on CPU {cpu}; choose others with --server-cpu and --client-cpu")
-                .into(),
-        )
+        Err(format!("cannot run on CPU {cpu}; choose others with --server-cpu and --client-cpu").into())
     }
 }
 
 /// Reads all the server says, so that it never blocks on its stdout, and passes on the two things of interest.
 fn read_lines(stdout: ChildStdout, address: &Sender<SocketAddr>, totals: &Sender<Totals>) {
     let mut said_address = false;
-    for line in BufReader::new(stdout)
-        .lines()
-        .map_while(std::io::Result::ok)
-    {
+    for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
         if !said_address && let Some(found) = find_loopback_address(&line) {
             said_address = address.send(found).is_ok();
         }
@@ -160,13 +134,7 @@ mod tests {
         ] {
             assert_eq!(find_loopback_address(line), expected, "{line}");
         }
-        for line in [
-            "",
-            "127.0.0.1",
-            "127.0.0.1:x",
-            "127.0.0.1:99999",
-            "10.0.0.1:4567",
-        ] {
+        for line in ["", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", "10.0.0.1:4567"] {
             assert_eq!(find_loopback_address(line), None, "{line}");
         }
     }

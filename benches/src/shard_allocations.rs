@@ -84,14 +84,10 @@ pub fn count(subject: &impl Subject, case: Case) -> Result<Counted> {
     thread::scope(|scope| {
         let client = thread::Builder::new()
             .name("subscribers".into())
-            .spawn_scoped(scope, || {
-                subscribe(address, case.subscribers, total, &shared)
-            })?;
+            .spawn_scoped(scope, || subscribe(address, case.subscribers, total, &shared))?;
         let counted = publish_and_count(subject, case, &shared, || client.is_finished());
         shared.stop.store(true, Ordering::Release);
-        client
-            .join()
-            .map_err(|_| "the subscribers' thread panicked")??;
+        client.join().map_err(|_| "the subscribers' thread panicked")??;
         counted
     })
 }
@@ -110,16 +106,8 @@ fn publish_and_count(
     let mut publish = |sequences: std::ops::Range<u64>| {
         let end = sequences.end;
         for sequence in sequences {
-            wait(&is_over, || {
-                sequence < shared.complete.load(Ordering::Acquire) + case.in_flight
-            })?;
-            payload[..Stamp::LEN].copy_from_slice(
-                &Stamp {
-                    sequence,
-                    intended_ns: 0,
-                }
-                .to_bytes(),
-            );
+            wait(&is_over, || sequence < shared.complete.load(Ordering::Acquire) + case.in_flight)?;
+            payload[..Stamp::LEN].copy_from_slice(&Stamp { sequence, intended_ns: 0 }.to_bytes());
             while !subject.publish(&payload)? {
                 thread::sleep(Duration::from_micros(100));
             }
@@ -129,15 +117,8 @@ fn publish_and_count(
     publish(0..case.warm_up)?;
     let (shards, others) = (Allocations::of_shards(), Allocations::of_others());
     publish(case.warm_up..case.warm_up + case.publications)?;
-    let (shards, others) = (
-        Allocations::of_shards().since(shards),
-        Allocations::of_others().since(others),
-    );
-    Ok(Counted {
-        case,
-        shards,
-        others,
-    })
+    let (shards, others) = (Allocations::of_shards().since(shards), Allocations::of_others().since(others));
+    Ok(Counted { case, shards, others })
 }
 
 /// Waits for `condition`; fails if the subscribers' thread is over or the time is up.
@@ -153,17 +134,11 @@ fn wait(is_over: &impl Fn() -> bool, condition: impl Fn() -> bool) -> Result<()>
 }
 
 /// The subscribers' thread: receives `publications`, all expected from the start, and allocates uncounted.
-fn subscribe(
-    address: SocketAddr,
-    subscribers: usize,
-    publications: u64,
-    shared: &Shared,
-) -> Result<()> {
+fn subscribe(address: SocketAddr, subscribers: usize, publications: u64, shared: &Shared) -> Result<()> {
     exclude_this_thread();
     let (mut poll, mut events) = (Poll::new()?, Events::with_capacity(1024));
     let path = "/topics/bench?mode=subscribe";
-    let mut set =
-        SubscriberSet::connect(address, path, subscribers, poll.registry(), Clock::start())?;
+    let mut set = SubscriberSet::connect(address, path, subscribers, poll.registry(), Clock::start())?;
     for _ in 0..publications {
         set.progress.publish(0);
     }
@@ -183,9 +158,7 @@ fn subscribe(
             )
             .into());
         }
-        shared
-            .complete
-            .store(set.progress.lowest(), Ordering::Release);
+        shared.complete.store(set.progress.lowest(), Ordering::Release);
     }
     Ok(())
 }

@@ -41,10 +41,7 @@ impl FrameHeader {
             return None;
         };
         let (payload_len, mut header_len) = match second & 0x7F {
-            126 => (
-                u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)),
-                4,
-            ),
+            126 => (u64::from(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?)), 4),
             127 => (u64::from_be_bytes(*bytes.get(2..)?.first_chunk()?), 10),
             short => (u64::from(short), 2),
         };
@@ -53,12 +50,7 @@ impl FrameHeader {
             masking_key = Some(*bytes.get(header_len..)?.first_chunk()?);
             header_len += 4;
         }
-        Some(Self {
-            opcode: first & 0x0F,
-            header_len,
-            payload_len,
-            masking_key,
-        })
+        Some(Self { opcode: first & 0x0F, header_len, payload_len, masking_key })
     }
 
     /// Header and payload together.
@@ -69,12 +61,7 @@ impl FrameHeader {
 }
 
 /// Appends the header of an unfragmented frame.
-pub fn push_header(
-    opcode: u8,
-    payload_len: usize,
-    masking_key: Option<[u8; 4]>,
-    out: &mut Vec<u8>,
-) {
+pub fn push_header(opcode: u8, payload_len: usize, masking_key: Option<[u8; 4]>, out: &mut Vec<u8>) {
     let masked = if masking_key.is_some() { 0x80 } else { 0 };
     out.push(0x80 | opcode);
     match payload_len {
@@ -93,9 +80,7 @@ pub fn push_header(
 
 /// Masks or unmasks a payload in place.
 pub fn mask(payload: &mut [u8], key: [u8; 4]) {
-    let word = u64::from_ne_bytes([
-        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
-    ]);
+    let word = u64::from_ne_bytes([key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3]]);
     let mut words = payload.chunks_exact_mut(8);
     for chunk in &mut words {
         let masked = u64::from_ne_bytes(chunk.try_into().unwrap_or_default()) ^ word;
@@ -137,25 +122,15 @@ pub fn upgrade_response(key: &[u8]) -> Vec<u8> {
 pub fn is_accepted(response: &[u8]) -> bool {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut parsed = httparse::Response::new(&mut headers);
-    let complete = parsed
-        .parse(response)
-        .is_ok_and(|status| status.is_complete());
+    let complete = parsed.parse(response).is_ok_and(|status| status.is_complete());
     let expected = derive_accept_key(HANDSHAKE_KEY.as_bytes());
-    let mut accepts = parsed
-        .headers
-        .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case("sec-websocket-accept"));
-    complete
-        && parsed.code == Some(101)
-        && accepts.any(|header| header.value == expected.as_bytes())
+    let mut accepts = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("sec-websocket-accept"));
+    complete && parsed.code == Some(101) && accepts.any(|header| header.value == expected.as_bytes())
 }
 
 /// Where the head of a request or response ends: behind its empty line.
 pub fn head_len(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .windows(4)
-        .position(|window| window == b"\r\n\r\n")
-        .map(|at| at + 4)
+    bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4)
 }
 
 #[cfg(test)]

@@ -365,8 +365,12 @@ pub(crate) trait Actions {
     fn send(&mut self, message: Message<'_>, ticket: Option<u64>) -> SendOutcome;
     fn ping(&mut self, payload: &[u8]) -> SendOutcome;
     fn close(&mut self, code: u16, reason: &str);
-    fn subscribe(&mut self, topic: &str, subscribe: Subscribe, greet: &mut Greeting<'_>)
-    -> Result<Subscribed, SubscribeError>;
+    fn subscribe(
+        &mut self,
+        topic: &str,
+        subscribe: Subscribe,
+        greet: &mut Greeting<'_>,
+    ) -> Result<Subscribed, SubscribeError>;
     fn unsubscribe(&mut self, topic: &str) -> bool;
     fn is_subscribed(&self, topic: &str) -> bool;
     fn subscriptions(&self) -> Vec<String>;

@@ -50,6 +50,7 @@ pub mod ws;
 mod engine;
 mod metrics;
 mod net;
+pub mod server;
 mod shard;
 
 pub use close::{CloseCause, RefusalCause};

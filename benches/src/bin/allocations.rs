@@ -54,45 +54,25 @@ fn main() -> ExitCode {
 impl Cli {
     /// Returns whether the limit is kept in all cases.
     fn run(self) -> Result<bool> {
-        if self.few == 0
-            || self.many <= self.few
-            || self.publications == 0
-            || self.in_flight.contains(&0)
-        {
+        if self.few == 0 || self.many <= self.few || self.publications == 0 || self.in_flight.contains(&0) {
             return Err("it takes publications, and more subscribers in the larger case than in the smaller".into());
         }
-        println!(
-            "in flight  subscribers  publications  deliveries  shard allocations  per publication  others"
-        );
+        println!("in flight  subscribers  publications  deliveries  shard allocations  per publication  others");
         let mut kept = true;
         for &in_flight in &self.in_flight {
             let few = self.count(self.few, in_flight)?;
             let many = self.count(self.many, in_flight)?;
             let per_delivery = Counted::per_delivery_between(&few, &many);
             kept &= per_delivery <= self.max;
-            let verdict = if per_delivery <= self.max {
-                "kept"
-            } else {
-                "BROKEN"
-            };
-            println!(
-                "{verdict}: {per_delivery:.5} allocations per delivery, at most {}",
-                self.max
-            );
+            let verdict = if per_delivery <= self.max { "kept" } else { "BROKEN" };
+            println!("{verdict}: {per_delivery:.5} allocations per delivery, at most {}", self.max);
         }
         Ok(kept)
     }
 
     fn count(&self, subscribers: usize, in_flight: u64) -> Result<Counted> {
-        let (publications, warm_up, payload_bytes) =
-            (self.publications, self.warm_up, self.payload);
-        let case = Case {
-            subscribers,
-            publications,
-            warm_up,
-            in_flight,
-            payload_bytes,
-        };
+        let (publications, warm_up, payload_bytes) = (self.publications, self.warm_up, self.payload);
+        let case = Case { subscribers, publications, warm_up, in_flight, payload_bytes };
         let engine = InProcess::start()?;
         let counted = count(&engine, case)?;
         engine.0.shutdown();
@@ -120,21 +100,13 @@ impl Handler for SubscribeAll {
     }
 
     fn open(&self, ctx: &mut Context<'_, ()>) {
-        assert!(
-            ctx.subscribe(TOPIC, Subscribe::default()).is_ok(),
-            "a first subscription is not refused"
-        );
+        assert!(ctx.subscribe(TOPIC, Subscribe::default()).is_ok(), "a first subscription is not refused");
     }
 }
 
 impl InProcess {
     fn start() -> Result<Self> {
-        Ok(Self(
-            Engine::builder(SubscribeAll)
-                .listen("127.0.0.1:0".parse()?)
-                .shards(1)
-                .start()?,
-        ))
+        Ok(Self(Engine::builder(SubscribeAll).listen("127.0.0.1:0".parse()?).shards(1).start()?))
     }
 }
 

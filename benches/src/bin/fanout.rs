@@ -48,12 +48,7 @@ struct Bench {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Who takes part.
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "engine,naive,send-loop,coalescing-loop"
-    )]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "engine,naive,send-loop,coalescing-loop")]
     contestants: Vec<Contestant>,
     /// The server's core.
     #[arg(long, default_value_t = 0)]
@@ -133,45 +128,30 @@ impl Bench {
     }
 
     fn plan(&self) -> Result<Plan> {
-        if self.subscribers == 0
-            || self.rounds == 0
-            || self.in_flight == Some(0)
-            || self.rate.is_some_and(|r| r <= 0.0)
+        if self.subscribers == 0 || self.rounds == 0 || self.in_flight == Some(0) || self.rate.is_some_and(|r| r <= 0.0)
         {
-            return Err(
-                "subscribers, rounds, rate and publications in flight are at least one".into(),
-            );
+            return Err("subscribers, rounds, rate and publications in flight are at least one".into());
         }
         let engine = match &self.engine {
             Some(engine) => engine.clone(),
             None => std::env::current_exe()?.with_file_name("fanfare"),
         };
         if self.contestants.contains(&Contestant::Engine) && !engine.exists() {
-            return Err(format!(
-                "no {}: build it first, with `cargo build --release -p fanfare`",
-                engine.display()
-            )
-            .into());
+            return Err(
+                format!("no {}: build it first, with `cargo build --release -p fanfare`", engine.display()).into()
+            );
         }
         Ok(Plan {
             contestants: self.contestants.clone(),
             subscribers: self.subscribers,
             payload_bytes: self.payload,
-            load: self
-                .in_flight
-                .map_or_else(|| Load::Rate(self.rate.unwrap_or(100.0)), Load::InFlight),
+            load: self.in_flight.map_or_else(|| Load::Rate(self.rate.unwrap_or(100.0)), Load::InFlight),
             duration: Duration::try_from_secs_f64(self.seconds)?,
             warm_up: Duration::try_from_secs_f64(self.warm_up)?,
             rounds: self.rounds,
             placement: match self.no_pinning {
-                true => Placement {
-                    server_cpu: None,
-                    client_cpu: None,
-                },
-                false => Placement {
-                    server_cpu: Some(self.server_cpu),
-                    client_cpu: Some(self.client_cpu),
-                },
+                true => Placement { server_cpu: None, client_cpu: None },
+                false => Placement { server_cpu: Some(self.server_cpu), client_cpu: Some(self.client_cpu) },
             },
             engine,
             engine_arguments: self.engine_arg.clone(),
@@ -182,29 +162,16 @@ impl Bench {
     /// Fails for what was lost, and for the limits that were given.
     fn judge(&self, report: &Report<'_>) -> Result<()> {
         let engine = |key| {
-            let missing = || {
-                Error::from(format!(
-                    "no {key} of the engine: it and the send loop must take part"
-                ))
-            };
-            report
-                .figure(Contestant::Engine, key)
-                .map(|spread| spread.median)
-                .ok_or_else(missing)
+            let missing = || Error::from(format!("no {key} of the engine: it and the send loop must take part"));
+            report.figure(Contestant::Engine, key).map(|spread| spread.median).ok_or_else(missing)
         };
-        if report
-            .incomplete()
-            .any(|outcome| outcome.contestant == Contestant::Engine)
-        {
+        if report.incomplete().any(|outcome| outcome.contestant == Contestant::Engine) {
             return Err("the engine did not deliver everything once and in order".into());
         }
         if let Some(max) = self.max_cpu_ratio {
             let ratio = engine("server_ns_per_delivery_to_send_loop")?;
             if ratio > max {
-                return Err(format!(
-                    "CPU per delivery is {ratio:.3} × the send loop's, over {max}"
-                )
-                .into());
+                return Err(format!("CPU per delivery is {ratio:.3} × the send loop's, over {max}").into());
             }
         }
         if let Some(min) = self.min_deliveries_per_s {
@@ -226,10 +193,6 @@ fn say_outcome(outcome: &Outcome) {
         outcome.server_ns_per_delivery(),
         100.0 * outcome.client_cpu_share(),
         if outcome.is_void() { "  VOID" } else { "" },
-        if outcome.is_complete() {
-            ""
-        } else {
-            "  INCOMPLETE"
-        },
+        if outcome.is_complete() { "" } else { "  INCOMPLETE" },
     );
 }

@@ -53,12 +53,8 @@ impl Cli {
         };
         let (program, mut arguments) = Contestant::Engine.command(&engine)?;
         arguments.extend(self.engine_arg);
-        let measured =
-            IdleConnections::measure(&program, &arguments, self.connections, self.server_log)?;
-        println!(
-            "{} idle subscribed connections, one shard; user memory: {SOURCE}",
-            measured.connections
-        );
+        let measured = IdleConnections::measure(&program, &arguments, self.connections, self.server_log)?;
+        println!("{} idle subscribed connections, one shard; user memory: {SOURCE}", measured.connections);
         let show = |label: &str, reading: Reading| {
             println!(
                 "{label:<24} {:>8} KiB  {:>8.1} B per connection   (resident set: {} KiB, {:.1} B)",
@@ -73,11 +69,7 @@ impl Cli {
         show("after one delivery", measured.after_a_delivery);
         let idle = measured.bytes_per_connection(measured.idle);
         let kept = idle <= self.max;
-        println!(
-            "{}: {idle:.1} B, at most {} B",
-            if kept { "kept" } else { "BROKEN" },
-            self.max
-        );
+        println!("{}: {idle:.1} B, at most {} B", if kept { "kept" } else { "BROKEN" }, self.max);
         Ok(kept)
     }
 }

@@ -63,11 +63,7 @@ pub fn admit(mut stream: TcpStream) -> Result<Admitted> {
     let (role, key) = parse(&request[..head_len])?;
     stream.write_all(&wire::upgrade_response(&key))?;
     stream.set_nonblocking(true)?;
-    Ok(Admitted {
-        stream,
-        role,
-        early: request.split_off(head_len),
-    })
+    Ok(Admitted { stream, role, early: request.split_off(head_len) })
 }
 
 fn parse(request: &[u8]) -> Result<(Role, Vec<u8>)> {
@@ -75,17 +71,7 @@ fn parse(request: &[u8]) -> Result<(Role, Vec<u8>)> {
     let mut parsed = httparse::Request::new(&mut headers);
     parsed.parse(request)?;
     let path = parsed.path.ok_or("no path")?;
-    let mut keys = parsed
-        .headers
-        .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case("sec-websocket-key"));
+    let mut keys = parsed.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("sec-websocket-key"));
     let key = keys.next().ok_or("no key")?.value.to_vec();
-    Ok((
-        if path.contains("mode=publish") {
-            Role::Publisher
-        } else {
-            Role::Subscriber
-        },
-        key,
-    ))
+    Ok((if path.contains("mode=publish") { Role::Publisher } else { Role::Subscriber }, key))
 }

@@ -49,10 +49,7 @@ impl BareLoop {
             sending,
             publisher: None,
             subscribers: Vec::new(),
-            inbound: Inbound {
-                buffer: vec![0; RECEIVE_BUFFER_BYTES].into(),
-                filled: 0,
-            },
+            inbound: Inbound { buffer: vec![0; RECEIVE_BUFFER_BYTES].into(), filled: 0 },
             frames: Vec::new(),
             ends: Vec::new(),
             totals: Totals::default(),
@@ -83,9 +80,7 @@ impl BareLoop {
                     self.publisher = Some(publisher);
                     return;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.publisher = Some(publisher)
-                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => self.publisher = Some(publisher),
                 _ => return self.end(),
             }
         }
@@ -97,16 +92,14 @@ impl BareLoop {
             Sending::EachMessage => {
                 let mut start = 0;
                 for &end in &self.ends {
-                    self.subscribers
-                        .retain_mut(|stream| send(stream, &frames[start..end], 1, totals));
+                    self.subscribers.retain_mut(|stream| send(stream, &frames[start..end], 1, totals));
                     start = end;
                 }
             }
             Sending::EachRead if frames.is_empty() => {}
             Sending::EachRead => {
                 let messages = self.ends.len() as u64;
-                self.subscribers
-                    .retain_mut(|stream| send(stream, frames, messages, totals));
+                self.subscribers.retain_mut(|stream| send(stream, frames, messages, totals));
             }
         }
     }
@@ -177,10 +170,7 @@ impl Inbound {
             if header.opcode == wire::CLOSE || header.frame_len() > self.buffer.len() as u64 {
                 return false;
             }
-            let (payload_at, end) = (
-                start + header.header_len,
-                start + header.frame_len() as usize,
-            );
+            let (payload_at, end) = (start + header.header_len, start + header.frame_len() as usize);
             if end > self.filled {
                 break;
             }
@@ -214,31 +204,21 @@ mod tests {
             expected.extend(payload);
         }
         for piece in [1, 7, 100, bytes.len()] {
-            let mut inbound = Inbound {
-                buffer: vec![0; 4096].into(),
-                filled: 0,
-            };
+            let mut inbound = Inbound { buffer: vec![0; 4096].into(), filled: 0 };
             let (mut frames, mut ends) = (Vec::new(), Vec::new());
             for chunk in bytes.chunks(piece) {
                 inbound.buffer[inbound.filled..][..chunk.len()].copy_from_slice(chunk);
                 inbound.filled += chunk.len();
                 assert!(inbound.drain_into(&mut frames, &mut ends));
             }
-            assert_eq!(
-                (frames, ends.len()),
-                (expected.clone(), 6),
-                "in pieces of {piece}"
-            );
+            assert_eq!((frames, ends.len()), (expected.clone(), 6), "in pieces of {piece}");
         }
     }
 
     #[test]
     fn a_close_or_an_oversized_frame_ends_it() {
         for (opcode, len) in [(wire::CLOSE, 2), (wire::BINARY, 5000)] {
-            let mut inbound = Inbound {
-                buffer: vec![0; 4096].into(),
-                filled: 0,
-            };
+            let mut inbound = Inbound { buffer: vec![0; 4096].into(), filled: 0 };
             let mut bytes = Vec::new();
             wire::push_header(opcode, len, Some(wire::MASKING_KEY), &mut bytes);
             inbound.buffer[..bytes.len()].copy_from_slice(&bytes);

@@ -43,22 +43,10 @@ impl Contestant {
     pub fn command(self, engine: &Path) -> Result<(PathBuf, Vec<OsString>)> {
         let listen = ["--listen", "127.0.0.1:0"];
         let (program, arguments) = match self {
-            Self::Engine => (
-                engine.to_owned(),
-                [&listen[..], &["--shards", "1"]].concat(),
-            ),
-            Self::Naive => (
-                std::env::current_exe()?,
-                [&["serve-naive"], &listen[..]].concat(),
-            ),
-            Self::SendLoop => (
-                std::env::current_exe()?,
-                [&["serve-send-loop"], &listen[..]].concat(),
-            ),
-            Self::CoalescingLoop => (
-                std::env::current_exe()?,
-                [&["serve-coalescing-loop"], &listen[..]].concat(),
-            ),
+            Self::Engine => (engine.to_owned(), [&listen[..], &["--shards", "1"]].concat()),
+            Self::Naive => (std::env::current_exe()?, [&["serve-naive"], &listen[..]].concat()),
+            Self::SendLoop => (std::env::current_exe()?, [&["serve-send-loop"], &listen[..]].concat()),
+            Self::CoalescingLoop => (std::env::current_exe()?, [&["serve-coalescing-loop"], &listen[..]].concat()),
         };
         Ok((program, arguments.into_iter().map(OsString::from).collect()))
     }
@@ -68,12 +56,8 @@ impl Contestant {
         match self {
             Self::Engine => Err("the engine is a program of its own".into()),
             Self::Naive => serve::run(listen, &mut naive::Naive::default()),
-            Self::SendLoop => {
-                serve::run(listen, &mut bare::BareLoop::new(bare::Sending::EachMessage))
-            }
-            Self::CoalescingLoop => {
-                serve::run(listen, &mut bare::BareLoop::new(bare::Sending::EachRead))
-            }
+            Self::SendLoop => serve::run(listen, &mut bare::BareLoop::new(bare::Sending::EachMessage)),
+            Self::CoalescingLoop => serve::run(listen, &mut bare::BareLoop::new(bare::Sending::EachRead)),
         }
     }
 }
@@ -93,24 +77,13 @@ impl Totals {
 
     /// The line.
     pub fn to_line(self) -> String {
-        format!(
-            "{}sends {} dropped {}",
-            Self::LABEL,
-            self.sends,
-            self.dropped
-        )
+        format!("{}sends {} dropped {}", Self::LABEL, self.sends, self.dropped)
     }
 
     /// Reads the line.
     pub fn parse(line: &str) -> Option<Self> {
-        let (sends, dropped) = line
-            .strip_prefix(Self::LABEL)?
-            .strip_prefix("sends ")?
-            .split_once(" dropped ")?;
-        Some(Self {
-            sends: sends.parse().ok()?,
-            dropped: dropped.trim().parse().ok()?,
-        })
+        let (sends, dropped) = line.strip_prefix(Self::LABEL)?.strip_prefix("sends ")?.split_once(" dropped ")?;
+        Some(Self { sends: sends.parse().ok()?, dropped: dropped.trim().parse().ok()? })
     }
 }
 
@@ -120,10 +93,7 @@ mod tests {
 
     #[test]
     fn totals_are_read_as_they_were_printed() {
-        let totals = Totals {
-            sends: 12,
-            dropped: 3,
-        };
+        let totals = Totals { sends: 12, dropped: 3 };
         assert_eq!(Totals::parse(&totals.to_line()), Some(totals));
         assert_eq!(Totals::parse("listening 127.0.0.1:1"), None);
     }

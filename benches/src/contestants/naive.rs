@@ -40,9 +40,7 @@ impl Naive {
             return Read::Empty;
         };
         match connection.context.read(&mut connection.stream) {
-            Ok(message) if message.is_binary() && connection.role == Role::Publisher => {
-                Read::Publication(message)
-            }
+            Ok(message) if message.is_binary() && connection.role == Role::Publisher => Read::Publication(message),
             Ok(_) => Read::Nothing,
             Err(error) if would_block(&error) => Read::Empty,
             Err(_) => Read::Closed,
@@ -51,19 +49,12 @@ impl Naive {
 
     fn broadcast(&mut self, message: &Message) {
         for slot in &mut self.connections {
-            let Some(connection) = slot
-                .as_mut()
-                .filter(|connection| connection.role == Role::Subscriber)
-            else {
+            let Some(connection) = slot.as_mut().filter(|connection| connection.role == Role::Subscriber) else {
                 continue;
             };
             self.totals.sends += 1;
-            let Connection {
-                stream, context, ..
-            } = connection;
-            let sent = context
-                .write(stream, message.clone())
-                .and_then(|()| context.flush(stream));
+            let Connection { stream, context, .. } = connection;
+            let sent = context.write(stream, message.clone()).and_then(|()| context.flush(stream));
             // What would block stays in the context and leaves with the next flush.
             if sent.is_err_and(|error| !would_block(&error)) {
                 *slot = None;
@@ -85,19 +76,12 @@ impl FanOut for Naive {
         let mut stream = TcpStream::from_std(admitted.stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let context = WebSocketContext::from_partially_read(admitted.early, Side::Server, None);
-        self.connections.push(Some(Connection {
-            stream,
-            context,
-            role: admitted.role,
-        }));
+        self.connections.push(Some(Connection { stream, context, role: admitted.role }));
         Ok(())
     }
 
     fn ready(&mut self, token: Token) {
-        if let Some(Connection {
-            stream, context, ..
-        }) = self.connections.get_mut(token.0).and_then(Option::as_mut)
-        {
+        if let Some(Connection { stream, context, .. }) = self.connections.get_mut(token.0).and_then(Option::as_mut) {
             // An error shows again in the read.
             let _ = context.flush(stream);
         }

@@ -23,8 +23,7 @@ pub trait FanOut {
 pub fn run(listen: SocketAddr, fan_out: &mut impl FanOut) -> Result<()> {
     let mut poll = Poll::new()?;
     let mut listener = admission::listen(listen)?;
-    poll.registry()
-        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     say(&format!("listening {}", listener.local_addr()?));
     let mut events = Events::with_capacity(1024);
     loop {
@@ -39,8 +38,7 @@ pub fn run(listen: SocketAddr, fan_out: &mut impl FanOut) -> Result<()> {
             }
             while let Ok((stream, _)) = listener.accept() {
                 // A client that fails here is the driver's to report.
-                let _ = admission::admit(stream.into())
-                    .and_then(|admitted| fan_out.admit(admitted, poll.registry()));
+                let _ = admission::admit(stream.into()).and_then(|admitted| fan_out.admit(admitted, poll.registry()));
             }
         }
     }

@@ -39,9 +39,7 @@ pub fn connect_many(address: SocketAddr, path: &str, count: usize) -> Result<Vec
             .map_err(|error| format!("connection {} to {address}: {error}", upgraded.len()))?;
         for stream in batch {
             let number = upgraded.len();
-            upgraded.push(
-                finish(stream).map_err(|error| format!("upgrade {number} of {path}: {error}"))?,
-            );
+            upgraded.push(finish(stream).map_err(|error| format!("upgrade {number} of {path}: {error}"))?);
         }
     }
     Ok(upgraded)
@@ -64,10 +62,7 @@ fn connect_from_any(address: SocketAddr, source: &mut u8) -> io::Result<TcpStrea
 }
 
 fn ports_have_run_out(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse
-    )
+    matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::AddrInUse)
 }
 
 fn finish(mut stream: TcpStream) -> Result<Upgraded> {
@@ -87,8 +82,5 @@ fn finish(mut stream: TcpStream) -> Result<Upgraded> {
         return Err(format!("refused: {}", String::from_utf8_lossy(&head).escape_debug()).into());
     }
     stream.set_nonblocking(true)?;
-    Ok(Upgraded {
-        stream,
-        early: head.split_off(head_len),
-    })
+    Ok(Upgraded { stream, early: head.split_off(head_len) })
 }

@@ -42,9 +42,6 @@ impl Stamp {
     pub fn read(payload: &[u8]) -> Option<Self> {
         let (sequence, rest) = payload.split_first_chunk()?;
         let intended_ns = rest.first_chunk()?;
-        Some(Self {
-            sequence: u64::from_le_bytes(*sequence),
-            intended_ns: u64::from_le_bytes(*intended_ns),
-        })
+        Some(Self { sequence: u64::from_le_bytes(*sequence), intended_ns: u64::from_le_bytes(*intended_ns) })
     }
 }

@@ -21,11 +21,7 @@ pub struct Progress {
 impl Progress {
     /// All of `subscribers` at position 0, nothing published.
     pub fn new(subscribers: usize) -> Self {
-        Self {
-            lowest: 0,
-            waiting: VecDeque::from([subscribers]),
-            intended_ns: VecDeque::new(),
-        }
+        Self { lowest: 0, waiting: VecDeque::from([subscribers]), intended_ns: VecDeque::new() }
     }
 
     /// Adds a publication to the window and returns its sequence number.
@@ -94,19 +90,9 @@ mod tests {
         progress.advance(0, 2, |at| completed.push(at));
         assert!(completed.is_empty());
         progress.advance(0, 1, |at| completed.push(at));
-        assert_eq!(
-            (completed.as_slice(), progress.outstanding()),
-            ([10].as_slice(), 1)
-        );
+        assert_eq!((completed.as_slice(), progress.outstanding()), ([10].as_slice(), 1));
         progress.leave(1, |at| completed.push(at));
-        assert_eq!(
-            (
-                completed.as_slice(),
-                progress.lowest(),
-                progress.published()
-            ),
-            ([10, 20].as_slice(), 2, 2)
-        );
+        assert_eq!((completed.as_slice(), progress.lowest(), progress.published()), ([10, 20].as_slice(), 2, 2));
     }
 
     proptest! {

@@ -34,21 +34,13 @@ impl Publisher {
         if payload_len < Stamp::LEN {
             return Err(format!("a payload has at least {} bytes", Stamp::LEN).into());
         }
-        let upgraded = connect::connect_many(address, path, 1)?
-            .pop()
-            .ok_or("no publisher")?;
+        let upgraded = connect::connect_many(address, path, 1)?.pop().ok_or("no publisher")?;
         let mut stream = TcpStream::from_std(upgraded.stream);
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let mut template = Vec::new();
         wire::push_client_frame(wire::BINARY, &filler(payload_len), &mut template);
         let stamp_at = template.len() - payload_len;
-        Ok(Self {
-            stream,
-            template,
-            stamp_at,
-            out: Vec::new(),
-            written: 0,
-        })
+        Ok(Self { stream, template, stamp_at, out: Vec::new(), written: 0 })
     }
 
     /// Adds a publication to what [`Self::flush`] writes.
@@ -88,10 +80,7 @@ impl Publisher {
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => {
-                    return Err(io::Error::new(
-                        ErrorKind::UnexpectedEof,
-                        "the server closed the publisher",
-                    ));
+                    return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the publisher"));
                 }
                 Ok(_) => heard = true,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,

@@ -60,28 +60,15 @@ pub struct Driver {
 
 impl Driver {
     /// Connects all subscribers, then the publisher, to `topic` of the server at `address`.
-    pub fn connect(
-        address: SocketAddr,
-        topic: &str,
-        subscribers: usize,
-        payload_len: usize,
-    ) -> Result<Self> {
+    pub fn connect(address: SocketAddr, topic: &str, subscribers: usize, payload_len: usize) -> Result<Self> {
         let (poll, clock) = (Poll::new()?, Clock::start());
         let registry = poll.registry();
         let timer = Timer::new(registry, TIMER)?;
         let subscribe = format!("/topics/{topic}?mode=subscribe");
         let publish = format!("/topics/{topic}?mode=publish");
-        let subscribers =
-            SubscriberSet::connect(address, &subscribe, subscribers, registry, clock)?;
+        let subscribers = SubscriberSet::connect(address, &subscribe, subscribers, registry, clock)?;
         let publisher = Publisher::connect(address, &publish, payload_len, registry, PUBLISHER)?;
-        Ok(Self {
-            poll,
-            events: Events::with_capacity(1024),
-            timer,
-            clock,
-            subscribers,
-            publisher,
-        })
+        Ok(Self { poll, events: Events::with_capacity(1024), timer, clock, subscribers, publisher })
     }
 
     /// Offers `load` for `duration`, then waits until everything is delivered.
@@ -97,13 +84,7 @@ impl Driver {
             self.subscribers.give_up();
         }
         let publications = self.subscribers.progress.published() - first;
-        Ok(Phase {
-            publications,
-            elapsed,
-            client_cpu,
-            received: self.subscribers.received.clone(),
-            stalled,
-        })
+        Ok(Phase { publications, elapsed, client_cpu, received: self.subscribers.received.clone(), stalled })
     }
 
     /// The loop of a phase; returns whether it ended by a stall.
@@ -134,28 +115,21 @@ impl Driver {
         let before = progress.published();
         while let Some(intended_ns) = schedule.due(now_ns, progress.outstanding()) {
             let sequence = progress.publish(intended_ns);
-            self.publisher.push(Stamp {
-                sequence,
-                intended_ns,
-            });
+            self.publisher.push(Stamp { sequence, intended_ns });
         }
         if progress.published() == before {
             return Ok(());
         }
         if matches!(schedule.load, Load::Rate(_)) {
             let wake_ns = schedule.next_ns().unwrap_or(schedule.end_ns);
-            self.timer
-                .arm(Duration::from_nanos(wake_ns.saturating_sub(now_ns)))?;
+            self.timer.arm(Duration::from_nanos(wake_ns.saturating_sub(now_ns)))?;
         }
         Ok(self.publisher.flush()?)
     }
 
     /// Waits for something to happen and handles it.
     fn receive(&mut self) -> Result<()> {
-        match self
-            .poll
-            .poll(&mut self.events, Some(Duration::from_millis(100)))
-        {
+        match self.poll.poll(&mut self.events, Some(Duration::from_millis(100))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             polled => polled?,
         }
@@ -185,21 +159,14 @@ struct Schedule {
 
 impl Schedule {
     fn new(load: Load, start_ns: u64, duration: Duration) -> Self {
-        Self {
-            load,
-            start_ns,
-            end_ns: start_ns + duration.as_nanos() as u64,
-            offered: 0,
-        }
+        Self { load, start_ns, end_ns: start_ns + duration.as_nanos() as u64, offered: 0 }
     }
 
     /// The intended time of the next publication, if it is due.
     #[inline]
     fn due(&mut self, now_ns: u64, outstanding: u64) -> Option<u64> {
         let intended_ns = match self.load {
-            Load::InFlight(window) => {
-                (outstanding < window && now_ns < self.end_ns).then_some(now_ns)
-            }
+            Load::InFlight(window) => (outstanding < window && now_ns < self.end_ns).then_some(now_ns),
             Load::Rate(_) => self.next_ns().filter(|&next_ns| next_ns <= now_ns),
         };
         self.offered += u64::from(intended_ns.is_some());
@@ -229,8 +196,7 @@ mod tests {
     #[test]
     fn an_open_loop_offers_its_rate_at_its_times_however_late_it_is_asked() {
         let mut schedule = Schedule::new(Load::Rate(100.0), 7, SECOND);
-        let mut offer =
-            |now_ns| std::iter::from_fn(|| schedule.due(now_ns, u64::MAX)).collect::<Vec<_>>();
+        let mut offer = |now_ns| std::iter::from_fn(|| schedule.due(now_ns, u64::MAX)).collect::<Vec<_>>();
         assert_eq!(offer(7), [7]);
         assert!(offer(10_000_006).is_empty());
         assert_eq!(offer(30_000_007), [10_000_007, 20_000_007, 30_000_007]);

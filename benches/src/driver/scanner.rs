@@ -39,11 +39,7 @@ pub struct FrameScanner {
 impl FrameScanner {
     /// Shows every frame that `bytes` complete to `sink`, in order.
     #[inline(always)]
-    pub fn scan(
-        &mut self,
-        mut bytes: &[u8],
-        mut sink: impl FnMut(ScannedFrame<'_>),
-    ) -> Result<(), MaskedByServer> {
+    pub fn scan(&mut self, mut bytes: &[u8], mut sink: impl FnMut(ScannedFrame<'_>)) -> Result<(), MaskedByServer> {
         if self.seen > 0 {
             bytes = self.resume(bytes, &mut sink)?;
         }
@@ -57,11 +53,7 @@ impl FrameScanner {
             let (frame, rest) = bytes.split_at(header.frame_len() as usize);
             let payload = &frame[header.header_len..];
             let prefix = &payload[..payload.len().min(PREFIX_LEN)];
-            sink(ScannedFrame {
-                opcode: header.opcode,
-                payload_len: header.payload_len,
-                prefix,
-            });
+            sink(ScannedFrame { opcode: header.opcode, payload_len: header.payload_len, prefix });
             bytes = rest;
         }
         // Nothing is left here unless it is cut, and a cut frame is resumed from its beginning next time.
@@ -83,21 +75,14 @@ impl FrameScanner {
         loop {
             let known = &self.head[..HEAD_LEN.min(self.seen as usize)];
             let header = FrameHeader::parse(known);
-            if header.is_some_and(|header| header.masking_key.is_some())
-                || known.get(1).is_some_and(|b| b & 0x80 != 0)
+            if header.is_some_and(|header| header.masking_key.is_some()) || known.get(1).is_some_and(|b| b & 0x80 != 0)
             {
                 return Err(MaskedByServer);
             }
             if let Some(header) = header.filter(|header| header.frame_len() == self.seen) {
-                let end = HEAD_LEN
-                    .min(header.header_len + PREFIX_LEN)
-                    .min(self.seen as usize);
+                let end = HEAD_LEN.min(header.header_len + PREFIX_LEN).min(self.seen as usize);
                 let prefix = &self.head[header.header_len..end];
-                sink(ScannedFrame {
-                    opcode: header.opcode,
-                    payload_len: header.payload_len,
-                    prefix,
-                });
+                sink(ScannedFrame { opcode: header.opcode, payload_len: header.payload_len, prefix });
                 self.seen = 0;
                 return Ok(bytes);
             }
@@ -131,9 +116,8 @@ mod tests {
         let mut cuts = cuts.iter().cycle();
         while !rest.is_empty() {
             let piece = (*cuts.next().unwrap_or(&usize::MAX)).clamp(1, rest.len());
-            scanner.scan(&rest[..piece], |frame| {
-                seen.push((frame.opcode, frame.payload_len, frame.prefix.to_vec()))
-            })?;
+            scanner
+                .scan(&rest[..piece], |frame| seen.push((frame.opcode, frame.payload_len, frame.prefix.to_vec())))?;
             rest = &rest[piece..];
         }
         assert_eq!(scanner.seen, 0, "nothing stays behind a whole frame");
@@ -172,18 +156,12 @@ mod tests {
 
     #[test]
     fn every_single_cut_of_short_frames_is_survived() {
-        let bytes: Vec<u8> = [0_usize, 1, 16, 17, 125, 126, 130]
-            .iter()
-            .flat_map(|&len| frame(BINARY, &vec![7; len]))
-            .collect();
+        let bytes: Vec<u8> =
+            [0_usize, 1, 16, 17, 125, 126, 130].iter().flat_map(|&len| frame(BINARY, &vec![7; len])).collect();
         let whole = scan_in_pieces(&bytes, &[bytes.len()]).unwrap();
         assert_eq!(whole.len(), 7);
         for cut in 1..bytes.len() {
-            assert_eq!(
-                scan_in_pieces(&bytes, &[cut, bytes.len()]).unwrap(),
-                whole,
-                "cut at {cut}"
-            );
+            assert_eq!(scan_in_pieces(&bytes, &[cut, bytes.len()]).unwrap(), whole, "cut at {cut}");
         }
         assert_eq!(scan_in_pieces(&bytes, &[1]).unwrap(), whole, "byte by byte");
     }
@@ -194,11 +172,7 @@ mod tests {
         wire::push_header(BINARY, 20, Some(MASKING_KEY), &mut bytes);
         bytes.extend([0; 20]);
         for cut in 1..bytes.len() {
-            assert_eq!(
-                scan_in_pieces(&bytes, &[cut]),
-                Err(MaskedByServer),
-                "cut at {cut}"
-            );
+            assert_eq!(scan_in_pieces(&bytes, &[cut]), Err(MaskedByServer), "cut at {cut}");
         }
     }
 }

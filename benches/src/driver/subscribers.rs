@@ -78,13 +78,7 @@ struct Subscriber {
 
 impl SubscriberSet {
     /// Connects `count` subscribers to `path`.
-    pub fn connect(
-        address: SocketAddr,
-        path: &str,
-        count: usize,
-        registry: &Registry,
-        clock: Clock,
-    ) -> Result<Self> {
+    pub fn connect(address: SocketAddr, path: &str, count: usize, registry: &Registry, clock: Clock) -> Result<Self> {
         let mut set = Self {
             subscribers: Vec::with_capacity(count),
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into(),
@@ -92,18 +86,10 @@ impl SubscriberSet {
             progress: Progress::new(count),
             received: Received::nothing()?,
         };
-        for (index, upgraded) in connect::connect_many(address, path, count)?
-            .into_iter()
-            .enumerate()
-        {
+        for (index, upgraded) in connect::connect_many(address, path, count)?.into_iter().enumerate() {
             let mut stream = TcpStream::from_std(upgraded.stream);
             registry.register(&mut stream, Token(index), Interest::READABLE)?;
-            set.subscribers.push(Subscriber {
-                stream,
-                scanner: FrameScanner::default(),
-                next: 0,
-                open: true,
-            });
+            set.subscribers.push(Subscriber { stream, scanner: FrameScanner::default(), next: 0, open: true });
             set.absorb(index, &upgraded.early);
         }
         Ok(set)
@@ -159,11 +145,7 @@ impl SubscriberSet {
     /// Gives up waiting for publications that have not come: they count as gaps. Returns how many.
     pub fn give_up(&mut self) -> u64 {
         let (published, mut missing) = (self.progress.published(), 0);
-        for subscriber in self
-            .subscribers
-            .iter_mut()
-            .filter(|subscriber| subscriber.open)
-        {
+        for subscriber in self.subscribers.iter_mut().filter(|subscriber| subscriber.open) {
             missing += published - subscriber.next;
             self.progress.advance(subscriber.next, published, |_| {});
             subscriber.next = published;
@@ -178,20 +160,14 @@ impl SubscriberSet {
         let published = self.progress.published();
         let (subscriber, received) = (&mut self.subscribers[index], &mut self.received);
         let before = subscriber.next;
-        let mut run = Run {
-            next: before,
-            intended_ns: 0,
-            length: 0,
-        };
+        let mut run = Run { next: before, intended_ns: 0, length: 0 };
         let mut control = None;
-        let scanned = subscriber
-            .scanner
-            .scan(bytes, |frame| match Stamp::read(frame.prefix) {
-                Some(stamp) if frame.opcode == wire::BINARY && stamp.sequence < published => {
-                    run.add(stamp, now_ns, received);
-                }
-                _ => control = Control::of(frame, received).or(control),
-            });
+        let scanned = subscriber.scanner.scan(bytes, |frame| match Stamp::read(frame.prefix) {
+            Some(stamp) if frame.opcode == wire::BINARY && stamp.sequence < published => {
+                run.add(stamp, now_ns, received);
+            }
+            _ => control = Control::of(frame, received).or(control),
+        });
         run.record(now_ns, received);
         subscriber.next = run.next;
         let completion_ns = &mut received.completion_ns;
@@ -260,9 +236,7 @@ impl Run {
     fn record(&mut self, now_ns: u64, received: &mut Received) {
         if self.length > 0 {
             received.deliveries += self.length;
-            received
-                .latency_ns
-                .saturating_record_n(now_ns.saturating_sub(self.intended_ns), self.length);
+            received.latency_ns.saturating_record_n(now_ns.saturating_sub(self.intended_ns), self.length);
             self.length = 0;
         }
     }

@@ -33,17 +33,11 @@ struct Tally {
 
 impl Tally {
     const fn new() -> Self {
-        Self {
-            calls: AtomicU64::new(0),
-            bytes: AtomicU64::new(0),
-        }
+        Self { calls: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
     fn read(&self) -> Allocations {
-        Allocations {
-            calls: self.calls.load(Relaxed),
-            bytes: self.bytes.load(Relaxed),
-        }
+        Allocations { calls: self.calls.load(Relaxed), bytes: self.bytes.load(Relaxed) }
     }
 }
 
@@ -69,10 +63,7 @@ impl Allocations {
 
     /// What was added since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
-        Self {
-            calls: self.calls - earlier.calls,
-            bytes: self.bytes - earlier.bytes,
-        }
+        Self { calls: self.calls - earlier.calls, bytes: self.bytes - earlier.bytes }
     }
 }
 

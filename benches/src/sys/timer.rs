@@ -18,10 +18,7 @@ impl Timer {
     pub fn new(registry: &Registry, token: Token) -> io::Result<Self> {
         // SAFETY: the call takes no pointers. A descriptor it returns is open and owned by nobody else.
         let fd = unsafe {
-            let fd = libc::timerfd_create(
-                libc::CLOCK_MONOTONIC,
-                libc::TFD_NONBLOCK | libc::TFD_CLOEXEC,
-            );
+            let fd = libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC);
             if fd < 0 {
                 return Err(io::Error::last_os_error());
             }
@@ -36,22 +33,14 @@ impl Timer {
     pub fn arm(&self, delay: Duration) -> io::Result<()> {
         let delay = delay.max(Duration::from_nanos(1));
         let once = libc::itimerspec {
-            it_interval: libc::timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: libc::timespec {
                 tv_sec: delay.as_secs() as libc::time_t,
                 tv_nsec: delay.subsec_nanos() as libc::c_long,
             },
         };
         // SAFETY: the descriptor is open as long as `self` is, `once` is valid, and the old value may be null.
-        let done =
-            unsafe { libc::timerfd_settime(self.fd.as_raw_fd(), 0, &once, std::ptr::null_mut()) };
-        if done == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::last_os_error())
-        }
+        let done = unsafe { libc::timerfd_settime(self.fd.as_raw_fd(), 0, &once, std::ptr::null_mut()) };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }

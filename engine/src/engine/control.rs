@@ -159,9 +159,9 @@ async fn serve_connection<H: Handler>(
 
 fn is_upgrade(request: &Request<Incoming>) -> bool {
     let upgrades = request.headers().get_all(http::header::UPGRADE).iter();
-    upgrades.filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|token| token.trim().eq_ignore_ascii_case("websocket"))
-    })
+    upgrades
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("websocket")))
 }
 
 /// Asks the routes; a route that panics is answered for with 500.

@@ -149,9 +149,8 @@ impl Scrape {
         counter(encoder, "publications", "Publications sequenced", sum.publications)?;
         counter(encoder, "deliveries_expected", "Subscribers at sequencing, over all publications", sum.expected)?;
         counter(encoder, "deliveries_replayed", "Deliveries from history to new subscribers", sum.replayed)?;
-        let outcome = |outcome: &str, reason: &str, n: u64| {
-            ([("outcome", outcome.to_owned()), ("reason", reason.to_owned())], n)
-        };
+        let outcome =
+            |outcome: &str, reason: &str, n: u64| ([("outcome", outcome.to_owned()), ("reason", reason.to_owned())], n);
         let rows = [
             outcome("written", "", sum.written),
             outcome("conflated", "", sum.conflated),

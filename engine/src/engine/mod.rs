@@ -137,8 +137,7 @@ impl<H: Handler> EngineBuilder<H> {
         let sweep = handle.shared().settings.topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
         let (stop_control, stopped) = oneshot::channel();
         let control = control::Control::new(handle.clone(), handler.clone(), self.http, handovers, sweep);
-        let control =
-            thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(stopped))?;
+        let control = thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(stopped))?;
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         let mut threads = Vec::new();
         for (index, ((poll, receiver), acceptors)) in polls.into_iter().zip(receivers).zip(listeners).enumerate() {

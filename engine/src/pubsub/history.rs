@@ -33,7 +33,8 @@ impl History {
     /// Lets go of what is older than `history_age`.
     pub fn expire(&mut self, settings: &TopicSettings, now_nanos: u64) {
         let age = settings.history_age.as_nanos() as u64;
-        while age > 0 && self.publications.front().is_some_and(|oldest| now_nanos.saturating_sub(oldest.nanos()) > age) {
+        while age > 0 && self.publications.front().is_some_and(|oldest| now_nanos.saturating_sub(oldest.nanos()) > age)
+        {
             self.pop();
         }
     }

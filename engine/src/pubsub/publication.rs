@@ -62,10 +62,7 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (epoch, offset) = text.split_once(':').ok_or(BadPosition)?;
-        Ok(Self {
-            epoch: epoch.parse().map_err(|_| BadPosition)?,
-            offset: offset.parse().map_err(|_| BadPosition)?,
-        })
+        Ok(Self { epoch: epoch.parse().map_err(|_| BadPosition)?, offset: offset.parse().map_err(|_| BadPosition)? })
     }
 }
 

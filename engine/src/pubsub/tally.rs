@@ -126,11 +126,7 @@ impl Deliveries {
     /// Dropped for whatever reason.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped_oldest
-            + self.dropped_newest
-            + self.dropped_expired
-            + self.dropped_own
-            + self.dropped_unsubscribed
+        self.dropped_oldest + self.dropped_newest + self.dropped_expired + self.dropped_own + self.dropped_unsubscribed
     }
 
     /// Adds another topic's deliveries.

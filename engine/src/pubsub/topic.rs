@@ -332,8 +332,7 @@ impl Topic {
         for shard in &interested {
             inboxes.push(usize::from(*shard), self, &publication);
         }
-        let published =
-            Published { epoch: self.epoch, offset: sequencer.offset, subscribers: sequencer.subscribers };
+        let published = Published { epoch: self.epoch, offset: sequencer.offset, subscribers: sequencer.subscribers };
         if self.settings.history_messages > 0 {
             sequencer.history.append(publication, &self.settings);
         }
@@ -401,8 +400,7 @@ impl Topic {
     /// The pattern subscribers of a shard that have been subscribers since the topic was made. Given once.
     pub fn take_members(&self, shard: usize) -> Vec<(ConnectionId, EncodingId)> {
         let mut sequencer = self.sequencer.lock();
-        let (own, others) =
-            sequencer.members.drain(..).partition(|(member, _)| usize::from(member.shard) == shard);
+        let (own, others) = sequencer.members.drain(..).partition(|(member, _)| usize::from(member.shard) == shard);
         sequencer.members = others;
         own
     }

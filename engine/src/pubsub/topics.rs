@@ -53,15 +53,7 @@ impl Topics {
     /// No topics yet, for so many shards. `epoch_seed` makes epochs of this process differ from those of any other.
     #[must_use]
     pub fn new(rules: TopicRules, shards: usize, topics_max: usize, idle_nanos: u64, epoch_seed: u64) -> Self {
-        Self {
-            registry: RwLock::default(),
-            rules,
-            shards,
-            topics_max,
-            idle_nanos,
-            made: AtomicU64::new(0),
-            epoch_seed,
-        }
+        Self { registry: RwLock::default(), rules, shards, topics_max, idle_nanos, made: AtomicU64::new(0), epoch_seed }
     }
 
     /// The topic, if it exists.

@@ -120,7 +120,10 @@ impl<H: Handler> Shard<H> {
         };
         if !self.core.shared.settings.origins.allows(request) {
             let message = "this Origin is not allowed";
-            return Verdict::Refuse(RefusalCause::Origin, error_answer(RefusalCause::Origin.label(), message, 403, &[]));
+            return Verdict::Refuse(
+                RefusalCause::Origin,
+                error_answer(RefusalCause::Origin.label(), message, 403, &[]),
+            );
         }
         let connection = &self.core.connections[slot as usize];
         let (peer, local) = (connection.peer, connection.stream.local_addr().unwrap_or(connection.peer));

@@ -119,7 +119,8 @@ impl Core {
         // The handler hears of them before it hears of the close: that call is the last.
         let mut unsent = Vec::new();
         outbound.discard(keep_begun, |ticket| unsent.push((id, Call::Sent(ticket, false))));
-        let close = matches!(calls.back(), Some((last, Call::Close)) if *last == id).then(|| calls.pop_back()).flatten();
+        let close =
+            matches!(calls.back(), Some((last, Call::Close)) if *last == id).then(|| calls.pop_back()).flatten();
         calls.extend(unsent);
         calls.extend(close);
     }

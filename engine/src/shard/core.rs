@@ -129,9 +129,9 @@ impl Core {
     }
 
     pub fn connection(&self, slot: u32, generation: u32) -> Option<&Connection> {
-        self.connections.get(slot as usize).filter(|connection| {
-            connection.generation == generation && connection.state != State::Ended
-        })
+        self.connections
+            .get(slot as usize)
+            .filter(|connection| connection.generation == generation && connection.state != State::Ended)
     }
 
     pub fn at(&mut self, slot: u32) -> &mut Connection {

@@ -23,9 +23,7 @@ impl Core {
             State::Closing | State::Flushing => "closing",
             State::Head | State::Lingering | State::Ended => return None,
         };
-        let since = |tick: u32| {
-            Duration::from_millis(u64::from((self.tick() as u32).wrapping_sub(tick)) * TICK_MS)
-        };
+        let since = |tick: u32| Duration::from_millis(u64::from((self.tick() as u32).wrapping_sub(tick)) * TICK_MS);
         let pending = connection.outbound.as_ref();
         Some(ConnectionInfo {
             id: self.id(slot),

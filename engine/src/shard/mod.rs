@@ -29,9 +29,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use mio::{Events, Interest, Poll, Token};
 
+pub use self::accept::bad_header;
 use self::actions::Acting;
 use self::connection::{Connection, State};
-pub use self::accept::bad_header;
 pub use self::core::WAKER;
 use self::core::{Call, Core, from_token};
 use self::inbox::{Adoption, Item};
@@ -151,7 +151,8 @@ impl<H: Handler> Shard<H> {
         });
         let retry = (!self.core.retrying.is_empty()).then_some(RETRY);
         let tick = self.next_tick_at.map(|at| at.saturating_duration_since(now));
-        let backlog = (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
+        let backlog =
+            (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
         let stopping = self.stopping_since.map(|_| Duration::from_millis(20));
         [timer, retry, tick, backlog, stopping].into_iter().flatten().min()
     }

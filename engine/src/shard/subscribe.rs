@@ -252,7 +252,11 @@ impl Core {
         if self.at(slot).state != State::Open {
             return false;
         }
-        if name::is_pattern(topic) { self.unsubscribe_pattern(slot, topic) } else { self.unsubscribe_topic(slot, topic) }
+        if name::is_pattern(topic) {
+            self.unsubscribe_pattern(slot, topic)
+        } else {
+            self.unsubscribe_topic(slot, topic)
+        }
     }
 
     fn unsubscribe_topic(&mut self, slot: u32, name: &str) -> bool {

@@ -29,6 +29,17 @@ impl Origins {
     }
 }
 
+impl Origins {
+    /// Whether a page of this origin may use the HTTP service at this `Host`: the same rules.
+    pub fn allows_page(&self, origin: &str, host: Option<&str>) -> bool {
+        let headers = [
+            httparse::Header { name: "origin", value: origin.as_bytes() },
+            httparse::Header { name: "host", value: host.unwrap_or("").as_bytes() },
+        ];
+        self.allows(&Request { method: "POST", target: "/", minor_version: 1, headers: &headers })
+    }
+}
+
 /// The scheme of the `Host` header is unknown (a proxy may have ended TLS), so its port defaults like the origin's.
 fn is_same_host(origin: &str, request: &Request<'_>) -> bool {
     let (Some(origin), Some(host)) = (Origin::parse(origin), request.only("host")) else {
