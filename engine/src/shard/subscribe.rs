@@ -236,15 +236,17 @@ impl Core {
     /// Makes a connection a subscriber of a topic that one of its patterns matches.
     fn join_by_pattern(&mut self, slot: u32, topic: &Arc<Topic>, encoding: EncodingId) {
         let fanout = self.meet_if_member(topic);
+        // Counted anew, not up: the topic may have been met just now, with this pattern among those that match.
+        let patterns = self.matching_patterns(self.id(slot), topic.name());
         if let Some(subscription) = fanout.and_then(|fanout| self.at(slot).subscription(fanout)) {
-            subscription.patterns += 1;
+            subscription.patterns = patterns;
             return;
         }
         // Removed in the meantime: if it comes back, the connection is among its members.
         let now = self.shared.clock.now();
         let Ok(joined) = topic.subscribe(usize::from(self.shard), true, None, 0, now) else { return };
         let fanout = fanout.unwrap_or_else(|| self.make_fanout(topic, joined.offset + 1));
-        self.add_subscriber(slot, fanout, encoding, joined.offset + 1, false, 1);
+        self.add_subscriber(slot, fanout, encoding, joined.offset + 1, false, patterns);
     }
 
     /// Ends a subscription to a topic or pattern.
