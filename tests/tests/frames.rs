@@ -222,18 +222,17 @@ fn pings_from_somebody_who_never_reads_are_bounded() {
     }
     bystander.send_text("still here");
     assert_eq!(bystander.read_text(), "still here");
-    assert!(server.resident_bytes() < before + (32 << 20), "memory grew by more than 32 MiB after {sent} bytes of pings");
+    assert!(
+        server.resident_bytes() < before + (32 << 20),
+        "memory grew by more than 32 MiB after {sent} bytes of pings"
+    );
 }
 
 #[test]
 fn a_peer_that_stops_sending_is_let_go_in_every_state() {
     let server = Server::start();
-    let states: [Vec<u8>; 4] = [
-        Vec::new(),
-        frame(op::BINARY, &[1; 100])[..50].to_vec(),
-        fragment(op::TEXT, b"half a mess"),
-        vec![0x81],
-    ];
+    let states: [Vec<u8>; 4] =
+        [Vec::new(), frame(op::BINARY, &[1; 100])[..50].to_vec(), fragment(op::TEXT, b"half a mess"), vec![0x81]];
     for state in states {
         let mut raw = Raw::open(server.addr(), &format!("/topics/{}", topic("half")));
         raw.send(state);
