@@ -344,7 +344,8 @@ fn recovery_while_others_publish_has_no_gap_and_no_duplicate() {
     const LAST: u64 = 3000;
     let mut rng = Rng::from_env();
     let server = Server::with(&["--topic", "busy:history=100000,history_bytes=100000000"]);
-    let start = native_on(&server, "busy");
+    let mut keeper = Native::connect(&server);
+    let beginning = position(&keeper.subscribe("busy"));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         for publisher in 0..3 {
@@ -353,8 +354,8 @@ fn recovery_while_others_publish_has_no_gap_and_no_duplicate() {
         }
         let readers: Vec<_> = (0..4)
             .map(|_| {
-                let (server, rng) = (&server, rng.split());
-                scope.spawn(move || read_in_pieces(server, rng, LAST))
+                let (server, since, rng) = (&server, beginning.clone(), rng.split());
+                scope.spawn(move || read_in_pieces(server, since, rng, LAST))
             })
             .collect();
         let seen: Vec<_> = readers.into_iter().map(|reader| reader.join()).collect();
@@ -363,7 +364,6 @@ fn recovery_while_others_publish_has_no_gap_and_no_duplicate() {
         let first = orders.pop().expect("there are readers");
         assert!(orders.iter().all(|order| *order == first), "pieces put together give one order for all");
     });
-    drop(start);
 }
 
 fn publish_until(server: &Server, publisher: usize, done: &AtomicBool) {
@@ -376,27 +376,18 @@ fn publish_until(server: &Server, publisher: usize, done: &AtomicBool) {
 }
 
 /// Reads up to offset `last` in many short connections, each beginning where the one before was torn off.
-fn read_in_pieces(server: &Server, mut rng: Rng, last: u64) -> Vec<Value> {
+fn read_in_pieces(server: &Server, mut since: Value, mut rng: Rng, last: u64) -> Vec<Value> {
     let mut seen = Vec::new();
-    let mut since: Option<Value> = None;
     while (seen.len() as u64) < last {
         let mut native = Native::connect(server);
-        match &since {
-            None => {
-                let answer = native.subscribe_with("busy", json!({ "history": 100_000 }));
-                since = Some(json!({ "epoch": answer["epoch"], "offset": 0 }));
-            }
-            Some(position) => {
-                let answer = native.subscribe_with("busy", json!({ "since": position }));
-                assert_eq!(answer["recovered"], true, "{answer}");
-            }
-        }
-        for _ in 0..1 + rng.below(400) {
+        let answer = native.subscribe_with("busy", json!({ "since": since }));
+        assert_eq!(answer["recovered"], true, "{answer}");
+        for _ in 0..=rng.below(400) {
             let message = native.read_message();
             assert_eq!(message["offset"], seen.len() as u64 + 1, "no gap and no duplicate: {message}");
             seen.push(message["data"].clone());
         }
-        since.as_mut().expect("a position by now")["offset"] = json!(seen.len());
+        since["offset"] = json!(seen.len());
     }
     seen.truncate(last as usize);
     seen
