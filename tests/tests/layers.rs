@@ -80,10 +80,7 @@ impl Source {
         let mut names = BTreeSet::new();
         for (at, _) in code.match_indices("crate::") {
             let rest = &code[at + "crate::".len()..];
-            match rest.strip_prefix('{') {
-                Some(list) => names.extend(top_level_names(list)),
-                None => names.insert(identifier(rest)).then_some(()).unwrap_or_default(),
-            }
+            names.extend(rest.strip_prefix('{').map_or_else(|| vec![identifier(rest)], top_level_names));
         }
         names
     }
