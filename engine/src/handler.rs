@@ -352,6 +352,9 @@ impl<'a> Publish<'a> {
     }
 }
 
+/// What is sent between a subscription's registration and what it has missed.
+pub(crate) type Greeting<'a> = dyn FnMut(&Subscribed) -> Option<String> + 'a;
+
 /// What the shard does for a handler. One implementation; a trait object, so that programs compile fast.
 pub(crate) trait Actions {
     fn id(&self) -> ConnectionId;
@@ -362,14 +365,19 @@ pub(crate) trait Actions {
     fn send(&mut self, message: Message<'_>, ticket: Option<u64>) -> SendOutcome;
     fn ping(&mut self, payload: &[u8]) -> SendOutcome;
     fn close(&mut self, code: u16, reason: &str);
-    fn subscribe(&mut self, topic: &str, subscribe: Subscribe) -> Result<Subscribed, SubscribeError>;
+    fn subscribe(
+        &mut self,
+        topic: &str,
+        subscribe: Subscribe,
+        greet: &mut Greeting<'_>,
+    ) -> Result<Subscribed, SubscribeError>;
     fn unsubscribe(&mut self, topic: &str) -> bool;
     fn is_subscribed(&self, topic: &str) -> bool;
     fn subscriptions(&self) -> Vec<String>;
     fn publish(&mut self, topic: &str, message: Message<'_>, publish: Publish<'_>) -> Result<Published, PublishError>;
     fn retry(&mut self);
     fn defer(&mut self) -> Deferred;
-    fn set_timer(&mut self, after: Duration, token: u64);
+    fn set_timer(&mut self, after: Duration, token: u64) -> bool;
     fn cancel_timer(&mut self, token: u64) -> bool;
 }
 
@@ -445,7 +453,21 @@ impl<D> Context<'_, D> {
     /// # Errors
     /// See [`SubscribeError`].
     pub fn subscribe(&mut self, topic: &str, subscribe: Subscribe) -> Result<Subscribed, SubscribeError> {
-        self.actions.subscribe(topic, subscribe)
+        self.actions.subscribe(topic, subscribe, &mut |_| None)
+    }
+
+    /// Subscribes, and sends the text that `greet` makes of the outcome before anything of the topic: the place for an
+    /// answer that tells the client what follows.
+    ///
+    /// # Errors
+    /// See [`SubscribeError`]; `greet` is then not called.
+    pub fn subscribe_with(
+        &mut self,
+        topic: &str,
+        subscribe: Subscribe,
+        greet: &mut dyn FnMut(&Subscribed) -> Option<String>,
+    ) -> Result<Subscribed, SubscribeError> {
+        self.actions.subscribe(topic, subscribe, greet)
     }
 
     /// Ends a subscription to a topic or pattern; what waits of it is dropped, and counted. False if there was none.
@@ -512,9 +534,9 @@ impl<D> Context<'_, D> {
     }
 
     /// Calls [`Handler::timer`] with this token after a while, rounded up to the timer wheel's 4 ms. Setting a token again
-    /// moves its timer.
-    pub fn set_timer(&mut self, after: Duration, token: u64) {
-        self.actions.set_timer(after, token);
+    /// moves its timer. False if the connection is closing or has 16 timers already.
+    pub fn set_timer(&mut self, after: Duration, token: u64) -> bool {
+        self.actions.set_timer(after, token)
     }
 
     /// Cancels the timer with this token. False if there was none.

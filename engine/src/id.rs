@@ -53,7 +53,8 @@ impl FromStr for ConnectionId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut parts = text.split('-');
-        let (Some(shard), Some(slot), Some(generation), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(shard), Some(slot), Some(generation), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(BadConnectionId);
         };

@@ -1,1 +1,70 @@
-//! Fanfare.
+//! Fanfare: a sharded broadcast engine.
+//!
+//! One publication goes in, and every subscriber of its topic gets it over a WebSocket, at the speed the kernel allows, with
+//! every drop accounted for. A program implements [`Handler`], describes an [`Engine`] with [`Engine::builder`], and does
+//! everything else through a [`Context`] (within a call of its handler) or an [`EngineHandle`] (from any thread).
+//!
+//! ```
+//! use fanfare::{Context, Decision, Engine, Handler, Message, Subscribe, Upgrade};
+//!
+//! struct Chat;
+//!
+//! impl Handler for Chat {
+//!     type Data = ();
+//!
+//!     fn upgrade(&self, _request: &Upgrade<'_>) -> Decision<()> {
+//!         Decision::accept(())
+//!     }
+//!
+//!     fn open(&self, ctx: &mut Context<'_, ()>) {
+//!         let _ = ctx.subscribe("chat", Subscribe::default());
+//!     }
+//!
+//!     fn message(&self, ctx: &mut Context<'_, ()>, message: Message<'_>) {
+//!         if ctx.publish("chat", message).is_err() {
+//!             ctx.retry();
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> std::io::Result<()> {
+//! let engine = Engine::builder(Chat).listen(([127, 0, 0, 1], 0).into()).shards(1).start()?;
+//! println!("ws://{}/", engine.local_addrs()[0]);
+//! engine.shutdown();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The layers, each importing only what stands left of it:
+//! `id close metrics` → [`ws`] → [`pubsub`] → `config net` [`handler`] → `shard` → `engine` → [`server`].
+
+#![warn(missing_docs)]
+
+pub mod close;
+pub mod config;
+pub mod handler;
+pub mod id;
+pub mod pubsub;
+pub mod ws;
+
+mod engine;
+mod metrics;
+mod net;
+pub mod server;
+mod shard;
+
+pub use close::{CloseCause, RefusalCause};
+pub use config::Settings;
+pub use engine::{Engine, EngineBuilder, EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
+pub use handler::{
+    Accept, Closed, Context, Decision, Deferred, Handler, Pending, Publish, Refusal, SendOutcome, Subscribe, Upgrade,
+};
+pub use id::ConnectionId;
+pub use pubsub::tally::Deliveries;
+pub use pubsub::{
+    DeliveryPolicy, Encoding, EncodingId, Epoch, NameError, Pattern, Position, Publication, PublishError, Published,
+    SubscribeError, Subscribed, TopicRules, TopicSettings,
+};
+pub use shard::inbox::ConnectionInfo;
+pub use ws::handshake::Origins;
+pub use ws::{Message, Opcode};

@@ -1,2 +1,67 @@
-//! bin
-fn main() {}
+//! The server: arguments, start, wait for a signal, shutdown.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::{self, ExitCode};
+use std::thread;
+
+use fanfare::Engine;
+use fanfare::server::{self, Options};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let options = Options::from_arguments();
+    start_log(&options);
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fanfare: cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> io::Result<()> {
+    // Before the first thread, so that no signal finds its default still in place.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let engine = server::builder(options).start()?;
+    announce(options, &engine);
+    signals.forever().next();
+    tracing::info!("shutting down; a second signal ends it now");
+    thread::spawn(move || {
+        signals.forever().next();
+        process::exit(1);
+    });
+    engine.shutdown();
+    Ok(())
+}
+
+fn start_log(options: &Options) {
+    let filter = EnvFilter::new(&options.log);
+    let is_terminal = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
+    if options.log_json { log.json().init() } else { log.init() }
+}
+
+/// Says where it can be reached. Nobody may be reading that, which is no reason to end.
+fn announce(options: &Options, engine: &Engine) {
+    let mut text = String::new();
+    for address in engine.local_addrs() {
+        text += &describe(*address);
+    }
+    if options.open {
+        text +=
+            "There is no authentication: anyone who can reach these addresses may publish, and close connections.\n";
+    }
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn describe(address: SocketAddr) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        "fanfare {version} is listening on http://{address}/ (try it), ws://{address}/topics/{{topic}}, ws://{address}/ws\n"
+    )
+}

@@ -62,10 +62,7 @@ impl FromStr for Position {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (epoch, offset) = text.split_once(':').ok_or(BadPosition)?;
-        Ok(Self {
-            epoch: epoch.parse().map_err(|_| BadPosition)?,
-            offset: offset.parse().map_err(|_| BadPosition)?,
-        })
+        Ok(Self { epoch: epoch.parse().map_err(|_| BadPosition)?, offset: offset.parse().map_err(|_| BadPosition)? })
     }
 }
 
@@ -89,42 +86,6 @@ pub struct Published {
     pub subscribers: u32,
 }
 
-/// A publication before it has its place: the frame is built before the topic's lock is taken.
-#[derive(Debug)]
-pub struct Draft {
-    pub(crate) opcode: Opcode,
-    pub(crate) frame: Bytes,
-    pub(crate) header: u8,
-    pub(crate) key: Option<Box<str>>,
-    pub(crate) except: Option<ConnectionId>,
-}
-
-impl Draft {
-    /// Copies the payload behind the header of its raw frame.
-    #[must_use]
-    pub fn new(message: Message<'_>) -> Self {
-        let payload = message.payload();
-        let header = frame::header_len(payload.len());
-        let mut bytes = Vec::with_capacity(header + payload.len());
-        frame::put_data(&mut bytes, message.opcode(), payload);
-        Self { opcode: message.opcode(), frame: bytes.into(), header: header as u8, key: None, except: None }
-    }
-
-    /// Names what the publication is the newest state of, for the policy `conflate`.
-    #[must_use]
-    pub fn key(mut self, key: Option<&str>) -> Self {
-        self.key = key.map(Into::into);
-        self
-    }
-
-    /// Leaves one connection out.
-    #[must_use]
-    pub fn except(mut self, connection: Option<ConnectionId>) -> Self {
-        self.except = connection;
-        self
-    }
-}
-
 /// A message with its place in a topic's order. Shared by history, inboxes and queues; never copied.
 pub struct Publication {
     topic: Arc<str>,
@@ -145,24 +106,42 @@ pub struct Publication {
 }
 
 impl Publication {
-    pub(crate) fn new(draft: Draft, topic: Arc<str>, epoch: Epoch, encodings: &Encodings) -> Self {
+    /// A message on its way to the sequencer. The payload is copied once, behind the header of its raw frame.
+    pub(crate) fn new(topic: Arc<str>, message: Message<'_>, encodings: &Encodings) -> Self {
+        let payload = message.payload();
+        let header = frame::header_len(payload.len());
+        let mut bytes = Vec::with_capacity(header + payload.len());
+        frame::put_data(&mut bytes, message.opcode(), payload);
         Self {
             topic,
-            epoch,
+            epoch: Epoch(0),
             offset: 0,
             time: Now::default(),
-            opcode: draft.opcode,
-            header: draft.header,
-            frame: draft.frame,
-            key: draft.key,
-            except: draft.except,
+            opcode: message.opcode(),
+            header: header as u8,
+            frame: bytes.into(),
+            key: None,
+            except: None,
             encoded: (1..encodings.len()).map(|_| OnceLock::new()).collect(),
             shards_left: AtomicU32::new(0),
         }
     }
 
-    /// Gives the publication its place. Called once, under the topic's lock, before it is shared.
-    pub(crate) fn sequence(&mut self, offset: u64, time: Now, shards: u32) {
+    /// Names what it is the newest state of.
+    pub(crate) fn with_key(mut self, key: Option<&str>) -> Self {
+        self.key = key.map(Into::into);
+        self
+    }
+
+    /// Leaves one connection out.
+    pub(crate) fn without(mut self, connection: Option<ConnectionId>) -> Self {
+        self.except = connection;
+        self
+    }
+
+    /// Gives it its place. Called once, under the topic's lock, before it is shared.
+    pub(crate) fn sequence(&mut self, epoch: Epoch, offset: u64, time: Now, shards: u32) {
+        self.epoch = epoch;
         self.offset = offset;
         self.time = time;
         *self.shards_left.get_mut() = shards;
@@ -268,8 +247,7 @@ mod tests {
     fn the_payload_is_kept_once_behind_its_header() {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let payload = vec![b'x'; length];
-            let draft = Draft::new(Message::Binary(&payload));
-            let publication = Publication::new(draft, "t".into(), Epoch(1), &Encodings::default());
+            let publication = Publication::new("t".into(), Message::Binary(&payload), &Encodings::default());
             assert_eq!(publication.payload(), payload);
             assert_eq!(publication.encode(EncodingId::RAW, &Encodings::default()).len(), publication.weight());
         }

@@ -1,0 +1,89 @@
+//! What an engine may use, and when it gives up waiting. Every bound has a default; the documentation of each field says
+//! its unit and what 0 means.
+
+use std::time::Duration;
+
+use crate::ws::handshake::Origins;
+
+/// The settings of an engine. Topics have their own, see `TopicRules`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Connections at once, over all shards. Default 1,000,000. One more is answered 503.
+    pub connections_max: usize,
+    /// The longest head of an HTTP request, in bytes. Default 8,192. A longer one is answered 431.
+    pub head_bytes: usize,
+    /// How long a new connection may take to send the head of its first request. Default 10 s. Then it is answered 408.
+    pub handshake_timeout: Duration,
+    /// The largest message, counted over its fragments, in bytes. Default 16 MiB; 0 is without limit. A larger one is
+    /// answered with close code 1009; a larger publication is refused.
+    pub message_bytes: usize,
+    /// Bytes that may wait for one connection, over all topics. Default 4 MiB.
+    pub pending_bytes: usize,
+    /// Messages that may wait for one connection, over all topics. Default 16,384.
+    pub pending_messages: usize,
+    /// Subscriptions of one connection, to topics and patterns, and topics its patterns reach. Default 1,024.
+    pub subscriptions_max: usize,
+    /// Topics at once. Default 1,000,000.
+    pub topics_max: usize,
+    /// How long a topic without subscribers and history is kept. Default 60 s.
+    pub topic_idle: Duration,
+    /// Publications that may wait in one shard's inbox. Default 65,536. At the bound publishers get `Overloaded`.
+    pub inbox_messages: usize,
+    /// Bytes of publications that may wait in one shard's inbox. Default 64 MiB.
+    pub inbox_bytes: usize,
+    /// Commands (sends, closes, subscriptions from other threads) that may wait in one shard's inbox. Default 8,192.
+    pub inbox_commands: usize,
+    /// Silence of the peer after which it is pinged. Default 30 s; 0 turns pings off.
+    pub ping_interval: Duration,
+    /// Silence of the peer (no bytes at all, pongs included) after which the connection is closed. Default 120 s; 0 turns it
+    /// off.
+    pub idle_timeout: Duration,
+    /// How long the peer may take to answer a Close frame. Default 5 s.
+    pub close_timeout: Duration,
+    /// How long a shutdown waits for connections to end. Default 10 s.
+    pub shutdown_timeout: Duration,
+    /// How often `Handler::tick` is called. Default 0: never.
+    pub tick_interval: Duration,
+    /// Which web pages may open a WebSocket, by their `Origin`. Default: pages of the same host and port.
+    pub origins: Origins,
+    /// HTTP connections at once on the control thread. Default 1,024. One more is answered 503.
+    pub http_connections_max: usize,
+    /// Bytes that may lie unsent in the kernel for one connection (`TCP_NOTSENT_LOWAT`). Default 16 KiB; 0 leaves it to the
+    /// kernel, which hides about 4 MB behind a stalled reader.
+    pub unsent_bytes: u32,
+    /// How long sent data may stay unacknowledged before the kernel gives up (`TCP_USER_TIMEOUT`). Default 30 s; 0 leaves it
+    /// to the kernel, which takes about 15 minutes.
+    pub user_timeout: Duration,
+    /// Sends of one turn before sockets are looked at again. Default 512.
+    pub turn_sends: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            head_bytes: 8192,
+            handshake_timeout: Duration::from_secs(10),
+            message_bytes: 16 << 20,
+            pending_bytes: 4 << 20,
+            pending_messages: 16_384,
+            subscriptions_max: 1024,
+            topics_max: 1_000_000,
+            topic_idle: Duration::from_secs(60),
+            inbox_messages: 65_536,
+            inbox_bytes: 64 << 20,
+            inbox_commands: 8192,
+            ping_interval: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(120),
+            close_timeout: Duration::from_secs(5),
+            shutdown_timeout: Duration::from_secs(10),
+            tick_interval: Duration::ZERO,
+            origins: Origins::SameHost,
+            http_connections_max: 1024,
+            unsent_bytes: 16 << 10,
+            user_timeout: Duration::from_secs(30),
+            turn_sends: 512,
+        }
+    }
+}

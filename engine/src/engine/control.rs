@@ -1,0 +1,300 @@
+//! The control plane: one thread with a single-threaded runtime. It serves HTTP on the sockets that shards hand over, gives
+//! upgraded ones back, and forgets topics that nobody needs.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::IntoResponse;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{mpsc, oneshot, watch};
+use tower::ServiceExt;
+
+use super::{EngineHandle, MakeRouter};
+use crate::handler::{Decision, Handler, Upgrade};
+use crate::id::ConnectionId;
+use crate::net::handover::{Handover, HttpSocket};
+use crate::shard::inbox::{Adoption, Command};
+use crate::shard::{bad_header, shared::Shared};
+use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
+
+/// How long a route may take to answer, its request's body included.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long requests under way may take when the engine ends.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The control plane before it runs.
+pub struct Control<H: Handler> {
+    plane: Arc<Plane<H>>,
+    make_router: Option<MakeRouter>,
+    handovers: mpsc::Receiver<Handover>,
+    sweep: Duration,
+}
+
+struct Plane<H: Handler> {
+    engine: EngineHandle,
+    handler: Arc<H>,
+}
+
+impl<H: Handler> Control<H> {
+    pub fn new(
+        engine: EngineHandle,
+        handler: Arc<H>,
+        make_router: Option<MakeRouter>,
+        handovers: mpsc::Receiver<Handover>,
+        sweep: Duration,
+    ) -> Self {
+        Self { plane: Arc::new(Plane { engine, handler }), make_router, handovers, sweep }
+    }
+
+    /// Runs until it is told to stop.
+    pub fn run(self, stopped: oneshot::Receiver<()>) {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "the control plane has no runtime: HTTP is not served"),
+        };
+        runtime.block_on(self.serve(stopped));
+        runtime.shutdown_timeout(Duration::ZERO);
+    }
+
+    async fn serve(mut self, mut stopped: oneshot::Receiver<()>) {
+        let engine = self.plane.engine.clone();
+        let router = match self.make_router.take() {
+            Some(make_router) => make_router(engine.clone()),
+            None => Router::new().fallback(upgrade_required),
+        };
+        let (farewell, farewells) = watch::channel(());
+        let mut sweep = tokio::time::interval(self.sweep);
+        loop {
+            tokio::select! {
+                _ = &mut stopped => break,
+                _ = sweep.tick() => {
+                    let shared = engine.shared();
+                    shared.topics.sweep(shared.clock.now(), &shared.inboxes);
+                }
+                handover = self.handovers.recv() => match handover {
+                    Some(handover) => {
+                        let (plane, router) = (self.plane.clone(), router.clone());
+                        tokio::spawn(serve_connection(plane, router, handover, farewells.clone()));
+                    }
+                    None => break,
+                }
+            }
+        }
+        drop(farewells);
+        let _ = farewell.send(());
+        let _ = tokio::time::timeout(FAREWELL, farewell.closed()).await;
+    }
+}
+
+async fn upgrade_required() -> impl IntoResponse {
+    let body = serde_json::json!({ "code": "upgrade_required", "message": "this is a WebSocket server" }).to_string();
+    let headers = [("Upgrade", "websocket"), ("Content-Type", "application/json")];
+    (StatusCode::UPGRADE_REQUIRED, headers, body)
+}
+
+/// Counts a connection out when it is done with, however that comes.
+struct Counted(Arc<Shared>, bool);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.http_connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.1 {
+            self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn serve_connection<H: Handler>(
+    plane: Arc<Plane<H>>,
+    router: Router,
+    handover: Handover,
+    mut farewell: watch::Receiver<()>,
+) {
+    let shared = plane.engine.shared().clone();
+    // An upgraded connection stays counted: it is a shard's from then on.
+    let counted = Arc::new(parking_lot::Mutex::new(Some(Counted(shared.clone(), false))));
+    let peer = handover.peer;
+    let Ok(socket) = HttpSocket::new(handover.stream, handover.read) else { return };
+    let Ok(local) = socket.local_addr() else { return };
+    let head_bytes = shared.settings.head_bytes.max(8192);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
+        async move {
+            plane.engine.shared().control.requests.add(1);
+            let response = if is_upgrade(&request) {
+                plane.upgrade(request, peer, local, counted)
+            } else {
+                answer(router, request, peer).await
+            };
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.settings.handshake_timeout)
+        .max_buf_size(head_bytes)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    // What ends a connection here (a bad head, a reset, a time limit) hyper has answered if it could be.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = farewell.changed() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(FAREWELL, connection).await;
+        }
+    }
+}
+
+fn is_upgrade(request: &Request<Incoming>) -> bool {
+    let upgrades = request.headers().get_all(http::header::UPGRADE).iter();
+    upgrades
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("websocket")))
+}
+
+/// Asks the routes; a route that panics is answered for with 500.
+async fn answer(router: Router, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let request = request.map(Body::new);
+    let answered = tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, router.oneshot(request)));
+    match answered.await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Err(_)) => error(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request took longer than 30 s"),
+        Ok(Ok(Err(never))) => match never {},
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "handler_panic", "internal error"),
+    }
+}
+
+fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
+    let body = serde_json::json!({ "code": code, "message": message }).to_string();
+    (status, [("Content-Type", "application/json")], body).into_response()
+}
+
+impl<H: Handler> Plane<H> {
+    /// Decides an upgrade on a connection that has carried HTTP before, by the same rules as a shard.
+    fn upgrade(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        counted: Arc<parking_lot::Mutex<Option<Counted>>>,
+    ) -> Response<Body> {
+        let upgraded = hyper::upgrade::on(&mut request);
+        match self.decide(&request, peer, local) {
+            Err(response) => {
+                self.engine.shared().control.refused.add(1);
+                *response
+            }
+            Ok((data, response)) => {
+                self.engine.shared().control.upgrades.add(1);
+                let plane = self.clone();
+                tokio::spawn(async move {
+                    let Ok(upgraded) = upgraded.await else { return };
+                    plane.give_back(upgraded, peer, data, &counted);
+                });
+                response
+            }
+        }
+    }
+
+    fn decide(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<(H::Data, Response<Body>), Box<Response<Body>>> {
+        let headers: Vec<httparse::Header<'_>> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| httparse::Header { name: name.as_str(), value: value.as_bytes() })
+            .collect();
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let minor_version = u8::from(request.version() == http::Version::HTTP_11);
+        let head = handshake::Request { method: request.method().as_str(), target, minor_version, headers: &headers };
+        let refuse = |status: u16, code: &str, message: &str| {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            Box::new(error(status, code, message))
+        };
+        debug_assert!(wants_upgrade(&head));
+        let key = check_upgrade(&head).map_err(|error| {
+            let mut response = refuse(error.status(), "bad_upgrade", &error.to_string());
+            extend(response.headers_mut(), &error.extra_headers());
+            response
+        })?;
+        if !self.engine.shared().settings.origins.allows(&head) {
+            return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
+        }
+        let upgrade = Upgrade { request: head, peer, local, id: None };
+        let decision = catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade)))
+            .map_err(|_| refuse(500, "handler_panic", "internal error"))?;
+        let accept = match decision {
+            Decision::Accept(accept) => accept,
+            Decision::Refuse(refusal) => {
+                let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let mut response = (status, [("Content-Type", refusal.content_type)], refusal.body).into_response();
+                extend(response.headers_mut(), &refusal.headers);
+                return Err(Box::new(response));
+            }
+        };
+        if let Some((name, _)) = bad_header(&accept.headers) {
+            return Err(refuse(500, "refused", &format!("the program wants to send a header that is none: {name:?}")));
+        }
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let mut own = vec![
+            ("connection".to_owned(), "Upgrade".to_owned()),
+            ("upgrade".to_owned(), "websocket".to_owned()),
+            ("sec-websocket-accept".to_owned(), key.accept()),
+        ];
+        let chosen = accept.protocol.filter(|chosen| head.protocols().any(|offered| offered == chosen));
+        own.extend(chosen.map(|protocol| ("sec-websocket-protocol".to_owned(), protocol)));
+        own.extend(accept.headers);
+        extend(response.headers_mut(), &own);
+        Ok((accept.data, response))
+    }
+
+    /// Gives an upgraded connection to the shard with the fewest.
+    fn give_back(
+        &self,
+        upgraded: hyper::upgrade::Upgraded,
+        peer: SocketAddr,
+        data: H::Data,
+        counted: &parking_lot::Mutex<Option<Counted>>,
+    ) {
+        let Ok(parts) = upgraded.downcast::<TokioIo<HttpSocket>>() else { return };
+        let mut rest = parts.read_buf.to_vec();
+        let Ok((stream, unread)) = parts.io.into_inner().into_parts() else { return };
+        rest.extend_from_slice(&unread);
+        let shared = self.engine.shared();
+        let shards = shared.metrics.iter().enumerate();
+        let shard = shards.min_by_key(|(_, metrics)| metrics.connections.get()).map_or(0, |(shard, _)| shard);
+        let first = ConnectionId { shard: shard as u16, slot: 0, generation: 0 };
+        let adoption = Adoption { stream, peer, data: Box::new(data), rest };
+        let adopted = shared.inboxes.0[usize::from(first.shard)].command(Command::Adopt(adoption)).is_ok();
+        if let Some(counted) = &mut *counted.lock() {
+            counted.1 = adopted;
+        }
+    }
+}
+
+fn extend(headers: &mut http::HeaderMap, own: &[(String, String)]) {
+    for (name, value) in own {
+        let name = http::HeaderName::try_from(name.as_str());
+        let value = http::HeaderValue::try_from(value.as_str());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! What any thread may do with a running engine.
+
+use std::fmt;
+use std::future::{Future, IntoFuture};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::handler::{Publish, Subscribe};
+use crate::id::ConnectionId;
+use crate::pubsub::tally::Deliveries;
+use crate::pubsub::topic::Topic;
+use crate::pubsub::{
+    Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicSettings,
+};
+use crate::shard::inbox::{Command, ConnectionInfo};
+use crate::shard::shared::Shared;
+use crate::shard::write::data_frame;
+use crate::ws::Message;
+
+/// The most connections listed at once.
+const CONNECTIONS_MAX: usize = 1000;
+
+/// A running engine, as seen by any thread. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineHandle(Arc<Shared>);
+
+impl fmt::Debug for EngineHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EngineHandle({} shards)", self.shards())
+    }
+}
+
+/// Why something could not be asked of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineError {
+    /// The inbox of its shard is full; try again soon.
+    Overloaded,
+    /// No shard has such a connection.
+    NoSuchConnection,
+    /// The engine is shutting down.
+    ShuttingDown,
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overloaded => "the shard is overloaded: try again soon",
+            Self::NoSuchConnection => "there is no such connection",
+            Self::ShuttingDown => "the engine is shutting down",
+        })
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// An answer that a shard will give. Await it, or [`wait`](Reply::wait) for it; `None` if the shard was overloaded or ended.
+#[derive(Debug)]
+#[must_use = "nothing is known before the shard has answered"]
+pub struct Reply<T>(Option<oneshot::Receiver<T>>);
+
+impl<T> Reply<T> {
+    /// Blocks until the shard has answered. Not for a handler, whose shard could not answer meanwhile, nor for the HTTP
+    /// routes, which await.
+    pub fn wait(self) -> Option<T> {
+        self.0?.blocking_recv().ok()
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Reply<T> {
+    type Output = Option<T>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.0?.await.ok() })
+    }
+}
+
+/// A topic as seen from outside.
+#[derive(Debug, Clone)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Its present life.
+    pub epoch: Epoch,
+    /// The newest offset; 0 before the first publication.
+    pub offset: u64,
+    /// Subscribers on all shards.
+    pub subscribers: u32,
+    /// Publications kept.
+    pub history_messages: usize,
+    /// Bytes kept, frame headers included.
+    pub history_bytes: usize,
+    /// Its settings.
+    pub settings: TopicSettings,
+    /// What became of all deliveries.
+    pub deliveries: Deliveries,
+}
+
+/// A part of a topic's history.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// The topic's present life.
+    pub epoch: Epoch,
+    /// The newest offset.
+    pub offset: u64,
+    /// Whether everything since the position asked for is still there; what follows `limit` is there, too.
+    pub complete: bool,
+    /// The publications, oldest first.
+    pub publications: Vec<Arc<Publication>>,
+}
+
+impl EngineHandle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.0
+    }
+
+    /// Publishes to all subscribers of a topic.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was published then.
+    pub fn publish<'m>(&self, topic: &str, message: impl Into<Message<'m>>) -> Result<Published, PublishError> {
+        self.publish_with(topic, message, Publish::default())
+    }
+
+    /// Publishes with a key. (`others` has no meaning here.)
+    ///
+    /// # Errors
+    /// See [`PublishError`]; nothing was published then.
+    pub fn publish_with<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Message<'m>>,
+        publish: Publish<'_>,
+    ) -> Result<Published, PublishError> {
+        self.0.publish(topic, message.into(), publish.key, None)
+    }
+
+    fn command(&self, id: ConnectionId, command: Command) -> Result<(), EngineError> {
+        let inbox = self.0.inboxes.0.get(usize::from(id.shard)).ok_or(EngineError::NoSuchConnection)?;
+        if self.0.aborting.load(Ordering::Relaxed) {
+            return Err(EngineError::ShuttingDown);
+        }
+        inbox.command(command).map_err(|_| EngineError::Overloaded)
+    }
+
+    fn ask<T>(&self, id: ConnectionId, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Reply<T> {
+        let (reply, answer) = oneshot::channel();
+        Reply(self.command(id, command(reply)).is_ok().then_some(answer))
+    }
+
+    /// Sends a message to one connection, behind what has been published before.
+    ///
+    /// # Errors
+    /// The command could not be given; a connection that has ended meanwhile is no error.
+    pub fn send<'m>(&self, id: ConnectionId, message: impl Into<Message<'m>>) -> Result<(), EngineError> {
+        self.command(id, Command::Send { id, frame: data_frame(message.into()) })
+    }
+
+    /// Closes a connection behind all that waits for it. Answers whether it was there.
+    pub fn close(&self, id: ConnectionId, code: u16, reason: &str) -> Reply<bool> {
+        self.ask(id, |reply| Command::Close { id, code, reason: reason.into(), reply })
+    }
+
+    /// Subscribes a connection. Answers the outcome; `None` within if it is not there.
+    pub fn subscribe(
+        &self,
+        id: ConnectionId,
+        topic: &str,
+        subscribe: Subscribe,
+    ) -> Reply<Option<Result<Subscribed, SubscribeError>>> {
+        self.ask(id, |reply| Command::Subscribe { id, topic: topic.into(), subscribe, reply })
+    }
+
+    /// Ends a subscription of a connection. Answers whether there was one.
+    pub fn unsubscribe(&self, id: ConnectionId, topic: &str) -> Reply<bool> {
+        self.ask(id, |reply| Command::Unsubscribe { id, topic: topic.into(), reply })
+    }
+
+    pub(crate) fn resume(&self, id: ConnectionId, value: Option<Box<dyn std::any::Any + Send>>) {
+        if let Some(inbox) = self.0.inboxes.0.get(usize::from(id.shard)) {
+            inbox.resume((id, value));
+        }
+    }
+
+    /// Describes a connection; `None` within if it is not there.
+    pub fn connection(&self, id: ConnectionId) -> Reply<Option<ConnectionInfo>> {
+        self.ask(id, |reply| Command::Connection { id, reply })
+    }
+
+    /// Lists connections of all shards in the order of shard and slot, after one of them, at most `limit` (1,000 at most).
+    /// Shards that are overloaded are left out.
+    pub async fn connections(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionInfo> {
+        let limit = limit.min(CONNECTIONS_MAX);
+        let mut found = Vec::new();
+        for shard in after.map_or(0, |id| id.shard)..self.shards() as u16 {
+            if found.len() >= limit {
+                break;
+            }
+            let from_slot = after.filter(|id| id.shard == shard).map_or(0, |id| id.slot + 1);
+            let limit = limit - found.len();
+            let first = ConnectionId { shard, slot: from_slot, generation: 0 };
+            let reply = self.ask(first, |reply| Command::Connections { from_slot, limit, reply });
+            found.extend(reply.await.unwrap_or_default());
+        }
+        found
+    }
+
+    fn topic_info(&self, topic: &Topic) -> TopicInfo {
+        let snapshot = topic.snapshot(self.0.clock.now());
+        TopicInfo {
+            name: topic.name().to_string(),
+            epoch: topic.epoch(),
+            offset: snapshot.offset,
+            subscribers: snapshot.subscribers,
+            history_messages: snapshot.history_messages,
+            history_bytes: snapshot.history_bytes,
+            settings: topic.settings().clone(),
+            deliveries: snapshot.deliveries,
+        }
+    }
+
+    /// Describes a topic, if it exists.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> Option<TopicInfo> {
+        self.0.topics.get(name).map(|topic| self.topic_info(&topic))
+    }
+
+    /// Describes the topics that match, in the order of their names, after a name, at most so many.
+    #[must_use]
+    pub fn topics(&self, pattern: Option<&Pattern>, after: Option<&str>, limit: usize) -> Vec<TopicInfo> {
+        self.0.topics.list(pattern, after, limit).iter().map(|topic| self.topic_info(topic)).collect()
+    }
+
+    /// How many topics there are.
+    #[must_use]
+    pub fn topic_count(&self) -> usize {
+        self.0.topics.len()
+    }
+
+    /// What a topic keeps: since a position, or the newest, at most `limit`. `None` if there is no such topic.
+    #[must_use]
+    pub fn history(&self, name: &str, since: Option<Position>, limit: usize) -> Option<HistoryPage> {
+        let topic = self.0.topics.get(name)?;
+        let (offset, complete, publications) = topic.history(since, limit, self.0.clock.now());
+        Some(HistoryPage { epoch: topic.epoch(), offset, complete, publications })
+    }
+
+    /// What became of all deliveries of all topics, those that are gone included.
+    #[must_use]
+    pub fn deliveries(&self) -> Deliveries {
+        self.0.topics.deliveries(self.0.clock.now())
+    }
+
+    /// WebSockets that are open now.
+    #[must_use]
+    pub fn connection_count(&self) -> u64 {
+        self.0.metrics.iter().map(|metrics| metrics.open.get()).sum()
+    }
+
+    /// How many shards there are.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.0.metrics.len()
+    }
+
+    /// How long the engine has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        Duration::from_nanos(self.0.clock.nanos())
+    }
+
+    /// Whether the engine takes new connections: it is not shutting down.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.0.is_stopping()
+    }
+
+    /// The settings it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &crate::config::Settings {
+        &self.0.settings
+    }
+
+    /// The addresses it listens on.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        self.0.local_addrs.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// All metrics in the OpenMetrics text format, which Prometheus reads.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        super::exposition::render(&self.0)
+    }
+
+    /// Begins to end in order, without waiting; see `Engine::shutdown`.
+    pub fn begin_shutdown(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+        for inbox in &self.0.inboxes.0 {
+            inbox.wake();
+        }
+    }
+}

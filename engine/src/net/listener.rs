@@ -1,0 +1,118 @@
+//! Listeners: one per shard and address, all on the same port (SO_REUSEPORT), so that the kernel spreads connections and no
+//! shard hands sockets to another.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::config::Settings;
+
+/// The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Opens a listener. What is set here is inherited by every connection it accepts.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open(addr: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    if addr.is_ipv6() {
+        // Each family has a listener of its own, so that `[::]` and `0.0.0.0` can both be asked for.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if settings.unsent_bytes > 0 {
+        // Otherwise a stalled reader hides megabytes in the kernel, and the bounds of the queues mean nothing.
+        socket.set_tcp_notsent_lowat(settings.unsent_bytes)?;
+    }
+    if !settings.user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(settings.user_timeout))?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+/// Whether somebody else listens there: SO_REUSEPORT alone would let two servers of one user share a port unnoticed.
+///
+/// # Errors
+/// `AddrInUse`, or what the kernel says.
+pub fn probe(addr: SocketAddr) -> io::Result<()> {
+    if addr.port() == 0 {
+        return Ok(());
+    }
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(1)
+}
+
+/// Accepts connections of one listener. Out of file descriptors it gives up a reserved one to accept and refuse, so that an
+/// edge-triggered listener never falls silent.
+#[derive(Debug)]
+pub struct Acceptor {
+    listener: TcpListener,
+    reserve: Option<File>,
+}
+
+/// The outcome of an attempt to accept.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A connection.
+    Connection(TcpStream, SocketAddr),
+    /// A connection for which there is no file descriptor; it is to be told so and dropped.
+    NoDescriptor(TcpStream),
+    /// Nobody waits.
+    Nobody,
+    /// This one failed; there may be others.
+    Failed,
+    /// No file descriptor, and none in reserve: try again later.
+    Exhausted,
+}
+
+impl Acceptor {
+    /// Wraps a listener and lays a descriptor aside.
+    #[must_use]
+    pub fn new(listener: TcpListener) -> Self {
+        Self { listener, reserve: File::open("/dev/null").ok() }
+    }
+
+    /// The listener, to be registered.
+    pub fn listener(&mut self) -> &mut TcpListener {
+        &mut self.listener
+    }
+
+    /// Accepts one connection.
+    pub fn accept(&mut self) -> Accepted {
+        if self.reserve.is_none() {
+            self.reserve = File::open("/dev/null").ok();
+        }
+        match self.listener.accept() {
+            Ok((stream, peer)) => Accepted::Connection(stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => self.accept_to_refuse(),
+            Err(_) => Accepted::Failed,
+        }
+    }
+
+    fn accept_to_refuse(&mut self) -> Accepted {
+        if self.reserve.take().is_none() {
+            return Accepted::Exhausted;
+        }
+        match self.listener.accept() {
+            Ok((stream, _)) => Accepted::NoDescriptor(stream),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
+            // Another thread was faster.
+            Err(_) => Accepted::Exhausted,
+        }
+    }
+}

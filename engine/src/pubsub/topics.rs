@@ -1,0 +1,192 @@
+//! All topics by name: made on demand, gone when unused. The lock is short and never held over a publication.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+
+use super::encoding::EncodingId;
+use super::name::{self, NameError, Pattern};
+use super::patterns::Patterns;
+use super::publication::{Epoch, Now};
+use super::settings::TopicRules;
+use super::tally::Deliveries;
+use super::topic::{Inboxes, Notice, Topic};
+use crate::id::ConnectionId;
+
+/// Why there is no such topic and none can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TopicError {
+    /// The name is not acceptable.
+    Name(NameError),
+    /// There are as many as there may be.
+    TooMany {
+        /// The bound.
+        limit: usize,
+    },
+}
+
+#[derive(Default)]
+struct Registry {
+    topics: HashMap<Arc<str>, Arc<Topic>>,
+    patterns: Patterns,
+    /// Topics that are gone, while shards and queues still hold something of them.
+    retiring: Vec<Arc<Topic>>,
+    /// What became of the deliveries of topics that are gone for good.
+    retired: Deliveries,
+}
+
+/// The topics of an engine.
+pub struct Topics {
+    registry: RwLock<Registry>,
+    rules: TopicRules,
+    shards: usize,
+    topics_max: usize,
+    /// How long a topic without subscribers and history is kept, in nanoseconds.
+    idle_nanos: u64,
+    made: AtomicU64,
+    epoch_seed: u64,
+}
+
+impl Topics {
+    /// No topics yet, for so many shards. `epoch_seed` makes epochs of this process differ from those of any other.
+    #[must_use]
+    pub fn new(rules: TopicRules, shards: usize, topics_max: usize, idle_nanos: u64, epoch_seed: u64) -> Self {
+        Self { registry: RwLock::default(), rules, shards, topics_max, idle_nanos, made: AtomicU64::new(0), epoch_seed }
+    }
+
+    /// The topic, if it exists.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Arc<Topic>> {
+        self.registry.read().topics.get(name).cloned()
+    }
+
+    /// The topic, made if need be.
+    ///
+    /// # Errors
+    /// A bad name, or too many topics.
+    pub fn get_or_make(&self, name: &str, now: Now, inboxes: &dyn Inboxes) -> Result<Arc<Topic>, TopicError> {
+        if let Some(topic) = self.get(name) {
+            return Ok(topic);
+        }
+        name::check_topic(name).map_err(TopicError::Name)?;
+        let mut registry = self.registry.write();
+        if let Some(topic) = registry.topics.get(name) {
+            return Ok(topic.clone());
+        }
+        if registry.topics.len() >= self.topics_max {
+            return Err(TopicError::TooMany { limit: self.topics_max });
+        }
+        let topic = Arc::new(self.make(name, &registry.patterns, now));
+        registry.topics.insert(topic.name().clone(), topic.clone());
+        drop(registry);
+        self.tell_members(&topic, inboxes);
+        Ok(topic)
+    }
+
+    fn make(&self, name: &str, patterns: &Patterns, now: Now) -> Topic {
+        let id = self.made.fetch_add(1, Ordering::Relaxed);
+        // An odd multiplier spreads consecutive topics; 52 bits fit a JSON number, should one want to hold an epoch so.
+        let epoch = Epoch((self.epoch_seed ^ (id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 12);
+        let members: Vec<_> = patterns.matching(name).into_iter().collect();
+        Topic::new(id, name.into(), epoch, self.rules.settings(name).clone(), self.shards, members, now)
+    }
+
+    /// Saves the shards of pattern subscribers from meeting a new topic only with its first publication. If there is no
+    /// room they meet it then.
+    fn tell_members(&self, topic: &Arc<Topic>, inboxes: &dyn Inboxes) {
+        for shard in 0..self.shards {
+            if topic.local(shard) == super::topic::Local::Members && inboxes.notify(shard, topic, Notice::Made) {
+                inboxes.wake(shard);
+            }
+        }
+    }
+
+    /// Notes a pattern subscription. Returns the topics that exist and match: the shard subscribes to each of them; those
+    /// made later have the connection among their members.
+    pub fn subscribe_pattern(&self, pattern: &Pattern, id: ConnectionId, encoding: EncodingId) -> Vec<Arc<Topic>> {
+        let mut registry = self.registry.write();
+        registry.patterns.insert(pattern, id, encoding);
+        registry.topics.values().filter(|topic| pattern.matches(topic.name())).cloned().collect()
+    }
+
+    /// Ends a pattern subscription.
+    pub fn unsubscribe_pattern(&self, pattern: &Pattern, id: ConnectionId) {
+        self.registry.write().patterns.remove(pattern, id);
+    }
+
+    /// Removes topics that nothing needs any more. Called once in a while from the control plane.
+    pub fn sweep(&self, now: Now, inboxes: &dyn Inboxes) {
+        let Some(used_before) = now.nanos.checked_sub(self.idle_nanos) else { return };
+        let all: Vec<Arc<Topic>> = self.registry.read().topics.values().cloned().collect();
+        for topic in all {
+            if topic.retire(used_before, now, inboxes) {
+                let mut registry = self.registry.write();
+                registry.topics.remove(topic.name());
+                registry.retiring.push(topic);
+            }
+        }
+        self.settle_retired(now);
+    }
+
+    /// Books the deliveries of topics nobody else holds any more: their counters have come to rest.
+    fn settle_retired(&self, now: Now) {
+        let mut registry = self.registry.write();
+        let Registry { retiring, retired, .. } = &mut *registry;
+        retiring.retain(|topic| {
+            let held = Arc::strong_count(topic) > 1;
+            if !held {
+                retired.merge(&topic.snapshot(now).deliveries);
+            }
+            held
+        });
+    }
+
+    /// How many topics there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.registry.read().topics.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many pattern subscriptions there are.
+    #[must_use]
+    pub fn patterns(&self) -> usize {
+        self.registry.read().patterns.len()
+    }
+
+    /// The topics that match, in the order of their names, after a name, at most so many.
+    #[must_use]
+    pub fn list(&self, pattern: Option<&Pattern>, after: Option<&str>, limit: usize) -> Vec<Arc<Topic>> {
+        let registry = self.registry.read();
+        let wanted = |topic: &&Arc<Topic>| {
+            after.is_none_or(|after| &**topic.name() > after)
+                && pattern.is_none_or(|pattern| pattern.matches(topic.name()))
+        };
+        let mut found: Vec<_> = registry.topics.values().filter(wanted).cloned().collect();
+        drop(registry);
+        found.sort_by(|a, b| a.name().cmp(b.name()));
+        found.truncate(limit);
+        found
+    }
+
+    /// What became of all deliveries of all topics, those that are gone included.
+    #[must_use]
+    pub fn deliveries(&self, now: Now) -> Deliveries {
+        let (mut sum, all) = {
+            let registry = self.registry.read();
+            let all = registry.topics.values().chain(&registry.retiring);
+            (registry.retired, all.cloned().collect::<Vec<_>>())
+        };
+        for topic in all {
+            sum.merge(&topic.snapshot(now).deliveries);
+        }
+        sum
+    }
+}

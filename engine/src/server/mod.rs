@@ -1,0 +1,60 @@
+//! The application of the binary: what `fanfare` is on top of the engine, built on nothing but the crate's public API.
+//!
+//! | Module | Its promise |
+//! |---|---|
+//! | [`options`] | the command line, checked: every refusal names the setting, the value seen and what is allowed |
+//! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
+//! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
+//! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
+//! | [`http`] | the HTTP API, the page to try it, static files |
+//! | [`json`] | how a publication is written as JSON, for all of them |
+//! | [`query`] | query parameters, strictly |
+//!
+//! `docs/PROTOCOL.md` is the reference of all that clients see.
+
+pub mod app;
+pub mod http;
+pub mod json;
+pub mod native;
+pub mod options;
+pub mod query;
+pub mod raw;
+
+pub use app::App;
+pub use options::Options;
+
+use crate::{Engine, EngineBuilder, NameError, Pattern};
+
+/// The longest key of a publication, in bytes.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// The most that one answer lists: publications of a history, topics, connections.
+pub const PAGE_MAX: usize = 1000;
+
+/// How many an answer lists if nothing is asked for.
+pub const PAGE_DEFAULT: usize = 100;
+
+/// The engine as the binary runs it, ready to be started: the same for `main` and for tests within a process.
+pub fn builder(options: &Options) -> EngineBuilder<App> {
+    let (settings, files) = (options.settings(), options.files.clone());
+    let site = http::Site { files, origins: settings.origins.clone(), message_bytes: settings.message_bytes };
+    let builder = Engine::builder(App)
+        .encoding(native::NativeEncoding)
+        .settings(settings)
+        .topics(options.topic_rules())
+        .shards(options.shards())
+        .pin(options.pin)
+        .http(move |engine| http::router(engine, site));
+    options.listen.iter().fold(builder, |builder, address| builder.listen(*address))
+}
+
+/// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.
+pub(crate) fn check_name(name: &str) -> Result<bool, NameError> {
+    let (literals, tokens, _) = Pattern::new(name)?.specificity();
+    Ok(literals < tokens)
+}
+
+/// Checks the name of a single topic.
+pub(crate) fn check_topic(name: &str) -> Result<(), NameError> {
+    if check_name(name)? { Err(NameError::Wildcard) } else { Ok(()) }
+}

@@ -1,0 +1,195 @@
+//! How connections end: the close handshake from either side, failures, and the plain end of a socket.
+//!
+//! The logical end ([`Core::conclude`]) comes first: subscriptions end, the handler is told. What waits is still written,
+//! the Close frame behind it; then our side is shut and what still comes is thrown away, so that the last bytes are not lost
+//! to a reset.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use super::connection::{Closing, State};
+use super::core::{Call, Core, ticks_of};
+use crate::close::{CloseCause, RefusalCause};
+use crate::ws::handshake::put_response;
+use crate::ws::{ProtocolError, frame};
+
+/// How long a peer may take to close its side once everything has been said.
+const LINGER: Duration = Duration::from_secs(2);
+/// The close code for "no code was there" (RFC 6455 section 7.1.5); never sent.
+const NO_CODE: u16 = 1005;
+
+impl Core {
+    /// Closes from our side, behind all that waits (RFC 6455 section 7.1.2).
+    pub fn close(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
+        if self.at(slot).state != State::Open {
+            return;
+        }
+        self.catch_up(slot);
+        if self.at(slot).state != State::Open {
+            return;
+        }
+        let code = if frame::is_sendable_close_code(code) { code } else { 1000 };
+        self.conclude(slot, cause, code, reason);
+        self.say_close(slot, Some(code), reason, State::Closing);
+    }
+
+    /// Closes from our side without what waits, but for a frame that is half written.
+    pub fn close_now(&mut self, slot: u32, cause: CloseCause) {
+        if self.at(slot).state != State::Open {
+            return;
+        }
+        self.conclude(slot, cause, cause.code(), cause.text());
+        self.discard(slot, true);
+        self.say_close(slot, Some(cause.code()), cause.text(), State::Closing);
+    }
+
+    /// The peer broke the protocol: it is told so, and nothing it sends matters any more (RFC 6455 section 7.1.7).
+    pub fn fail(&mut self, slot: u32, error: &ProtocolError) {
+        let cause = match error.close_code() {
+            1007 => CloseCause::InvalidPayload,
+            1009 => CloseCause::MessageTooBig,
+            _ => CloseCause::ProtocolError,
+        };
+        match self.at(slot).state {
+            State::Open => {
+                let reason = error.to_string();
+                self.conclude(slot, cause, error.close_code(), &reason);
+                self.say_close(slot, Some(error.close_code()), &reason, State::Flushing);
+            }
+            // Our Close frame is on its way already; the peer's will not come.
+            State::Closing => self.finish_closing(slot),
+            State::Head | State::Flushing | State::Lingering | State::Ended => {}
+        }
+    }
+
+    /// The peer's Close frame has come; it is answered with its own code (RFC 6455 section 5.5.1).
+    pub fn peer_closes(&mut self, slot: u32, code: Option<u16>, reason: &str) {
+        match self.at(slot).state {
+            State::Open => {
+                self.catch_up(slot);
+                if self.at(slot).state == State::Open {
+                    self.conclude(slot, CloseCause::PeerClose, code.unwrap_or(NO_CODE), reason);
+                    self.say_close(slot, code, reason, State::Flushing);
+                }
+            }
+            State::Closing => self.finish_closing(slot),
+            State::Head | State::Flushing | State::Lingering | State::Ended => {}
+        }
+    }
+
+    /// The closing handshake is complete but for what waits to be written.
+    fn finish_closing(&mut self, slot: u32) {
+        self.at(slot).state = State::Flushing;
+        if self.at(slot).outbound.is_none() {
+            self.linger(slot);
+        }
+    }
+
+    fn say_close(&mut self, slot: u32, code: Option<u16>, reason: &str, state: State) {
+        let mut bytes = Vec::with_capacity(8 + reason.len());
+        frame::put_close(&mut bytes, code, reason);
+        self.outbound(slot).push_control(bytes);
+        let tick = self.tick() as u32;
+        let connection = self.at(slot);
+        connection.state = state;
+        connection.pinged_tick = tick;
+        self.mark_dirty(slot);
+        self.check_after(slot, self.shared.settings.close_timeout);
+    }
+
+    /// The logical end: no subscriptions, no messages, the handler is told. Exactly once for every open connection.
+    fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
+        self.leave_all(slot);
+        let connection = self.at(slot);
+        (connection.deferred, connection.retrying) = (false, false);
+        let rare = connection.rare();
+        rare.stash = None;
+        rare.timers.clear();
+        rare.closing = Some(Closing { cause, code, reason: reason.into() });
+        self.metrics().close(cause);
+        self.metrics().open.sub(1);
+        self.call(slot, Call::Close);
+    }
+
+    /// Drops what waits.
+    fn discard(&mut self, slot: u32, keep_begun: bool) {
+        let id = self.id(slot);
+        let Self { connections, calls, .. } = self;
+        let Some(outbound) = &mut connections[slot as usize].outbound else { return };
+        // The handler hears of them before it hears of the close: that call is the last.
+        let mut unsent = Vec::new();
+        outbound.discard(keep_begun, |ticket| unsent.push((id, Call::Sent(ticket, false))));
+        let close =
+            matches!(calls.back(), Some((last, Call::Close)) if *last == id).then(|| calls.pop_back()).flatten();
+        calls.extend(unsent);
+        calls.extend(close);
+    }
+
+    /// All is written: our side is shut, and the peer is given a moment to shut its own.
+    pub fn linger(&mut self, slot: u32) {
+        let tick = self.tick() as u32;
+        let connection = self.at(slot);
+        connection.state = State::Lingering;
+        connection.pinged_tick = tick;
+        if connection.read_closed || connection.stream.shutdown(Shutdown::Write).is_err() {
+            return self.end(slot, CloseCause::PeerGone);
+        }
+        self.check_after(slot, LINGER);
+    }
+
+    /// The socket is done with, for whatever reason; what waits is lost and counted.
+    pub fn end(&mut self, slot: u32, cause: CloseCause) {
+        match self.at(slot).state {
+            State::Ended => return,
+            State::Open => self.conclude(slot, cause, cause.code(), cause.text()),
+            State::Head => self.metrics().refuse(RefusalCause::Gone),
+            State::Closing | State::Flushing | State::Lingering => {}
+        }
+        self.discard(slot, false);
+        let behind = self.at(slot).behind;
+        if behind {
+            self.metrics().backlogged.sub(1);
+        }
+        let Self { connections, registry, .. } = self;
+        let connection = &mut connections[slot as usize];
+        (connection.state, connection.behind, connection.blocked) = (State::Ended, false, false);
+        connection.outbound = None;
+        // Closing the descriptor would do it too, but events of this turn would go on to name it.
+        let _ = registry.deregister(&mut connection.stream);
+        self.ended.push(slot);
+    }
+
+    /// Answers a request that does not become a WebSocket, and closes. The body is the JSON of every error.
+    pub fn refuse(&mut self, slot: u32, cause: RefusalCause, status: u16, headers: &[(String, String)], message: &str) {
+        let body = serde_json::json!({ "code": cause.label(), "message": message }).to_string();
+        let mut bytes = Vec::with_capacity(256);
+        put_response(&mut bytes, status, headers, "application/json", body.as_bytes(), true);
+        self.answer_and_close(slot, cause, bytes);
+    }
+
+    /// Sends a whole answer and closes.
+    pub fn answer_and_close(&mut self, slot: u32, cause: RefusalCause, answer: Vec<u8>) {
+        self.metrics().refuse(cause);
+        self.outbound(slot).push_control(answer);
+        let connection = self.at(slot);
+        connection.state = State::Flushing;
+        connection.rare = None;
+        self.mark_dirty(slot);
+        self.check_after(slot, LINGER);
+    }
+
+    /// A check of a connection that is not open has come due.
+    pub fn check_closing(&mut self, slot: u32) {
+        let settings = &self.shared.settings;
+        let (limit, state) = match self.connections[slot as usize].state {
+            State::Closing | State::Flushing => (settings.close_timeout, State::Closing),
+            _ => (LINGER, State::Lingering),
+        };
+        let since = (self.tick() as u32).wrapping_sub(self.at(slot).pinged_tick);
+        if u64::from(since) >= ticks_of(limit) || state == State::Lingering {
+            self.end(slot, CloseCause::PeerGone);
+        } else {
+            self.check_after(slot, limit);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One connection as its shard keeps it. Small on purpose: what is rare is boxed, and an idle connection owns no buffer.
+
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use smallvec::SmallVec;
+
+use crate::close::CloseCause;
+use crate::pubsub::outbound::Outbound;
+use crate::pubsub::{EncodingId, Pattern};
+use crate::ws::Opcode;
+use crate::ws::session::{Role, Session};
+
+/// Where a connection stands in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The head of the first request is not complete.
+    Head,
+    /// A WebSocket.
+    Open,
+    /// A Close frame is sent or queued; the peer's has not come.
+    Closing,
+    /// Both Close frames are sent or queued: what waits is written, then the socket is closed.
+    Flushing,
+    /// All is written and our side is shut; what still comes is thrown away, so that the last bytes are not lost to a reset.
+    Lingering,
+    /// It will be removed at the end of the turn.
+    Ended,
+}
+
+/// A connection's subscription to one topic.
+#[derive(Debug, Clone, Copy)]
+pub struct Subscription {
+    /// The shard's entry of the topic.
+    pub fanout: u32,
+    /// The index among the subscribers there.
+    pub index: u32,
+    /// How many of the connection's patterns match it.
+    pub patterns: u16,
+    /// Whether it was subscribed to by its own name.
+    pub explicit: bool,
+}
+
+/// What was read but may not be handled yet.
+#[derive(Debug, Default)]
+pub struct Stash {
+    /// A message the handler wants to be given again.
+    pub message: Option<(Opcode, Vec<u8>)>,
+    /// Bytes behind it.
+    pub bytes: Vec<u8>,
+}
+
+/// How a connection closes.
+#[derive(Debug)]
+pub struct Closing {
+    /// Why.
+    pub cause: CloseCause,
+    /// The code of the first Close frame.
+    pub code: u16,
+    /// Its reason.
+    pub reason: String,
+}
+
+/// What few connections have.
+#[derive(Debug, Default)]
+pub struct Rare {
+    /// An incomplete head.
+    pub head: Vec<u8>,
+    /// Unhandled input of a paused connection.
+    pub stash: Option<Stash>,
+    /// How it closes.
+    pub closing: Option<Closing>,
+    /// Pattern subscriptions.
+    pub patterns: Vec<(Pattern, EncodingId)>,
+    /// The handler's timers: token and tick.
+    pub timers: SmallVec<[(u64, u64); 2]>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub stream: TcpStream,
+    pub generation: u32,
+    pub state: State,
+    /// The socket took less than it was given; it will tell when it takes more.
+    pub blocked: bool,
+    /// On the list of connections to be flushed.
+    pub dirty: bool,
+    /// On the list of sockets that may have more to read.
+    pub unread: bool,
+    /// The handler has deferred: no messages until it is completed.
+    pub deferred: bool,
+    /// A message waits to be handled again.
+    pub retrying: bool,
+    /// Was blocked since its queue was last empty: the handler is told when it is.
+    pub behind: bool,
+    /// The peer has ended its side.
+    pub read_closed: bool,
+    pub session: Session,
+    pub outbound: Option<Box<Outbound>>,
+    pub subscriptions: SmallVec<[Subscription; 1]>,
+    pub rare: Option<Box<Rare>>,
+    /// Ticks, wrapping.
+    pub accepted_tick: u32,
+    pub read_tick: u32,
+    pub pinged_tick: u32,
+    /// The tick for which the connection's next check is set; checks set earlier are void.
+    pub check_tick: u32,
+    pub peer: SocketAddr,
+}
+
+/// What an idle connection costs besides its socket: part of the promise of 600 bytes.
+const _: () = assert!(std::mem::size_of::<Connection>() <= 176);
+
+impl Connection {
+    /// A connection that has just been accepted.
+    #[must_use]
+    pub fn new(stream: TcpStream, peer: SocketAddr, generation: u32, tick: u64) -> Self {
+        Self {
+            stream,
+            generation,
+            state: State::Head,
+            blocked: false,
+            dirty: false,
+            unread: false,
+            deferred: false,
+            retrying: false,
+            behind: false,
+            read_closed: false,
+            session: Session::new(Role::Server),
+            outbound: None,
+            subscriptions: SmallVec::new(),
+            rare: None,
+            accepted_tick: tick as u32,
+            read_tick: tick as u32,
+            pinged_tick: tick as u32,
+            check_tick: tick as u32,
+            peer,
+        }
+    }
+
+    /// What few connections have; made when first needed.
+    pub fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Whether messages may be handled now.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.deferred || self.retrying
+    }
+
+    /// The subscription at an entry of the shard.
+    pub fn subscription(&mut self, fanout: u32) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|subscription| subscription.fanout == fanout)
+    }
+}

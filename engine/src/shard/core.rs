@@ -1,0 +1,242 @@
+//! What a shard owns, but for the handler and its data: connections, topics' shares, timers, lists of what is to be done.
+//! Everything that does not call the handler happens here; what the handler is to be told is put on [`Core::calls`].
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+
+use super::connection::{Connection, State};
+use super::inbox::{Adoption, Inbox, Item};
+use super::shared::Shared;
+use super::timer::{TICK_MS, Timer, Wheel};
+use crate::engine::EngineHandle;
+use crate::id::ConnectionId;
+use crate::metrics::ShardMetrics;
+use crate::pubsub::fanout::Fanout;
+use crate::pubsub::outbound::{Bounds, Outbound};
+use crate::pubsub::publication::Now;
+
+/// The token of the waker; those of listeners follow it downwards.
+pub const WAKER: Token = Token(usize::MAX);
+const GENERATION_BITS: u32 = 24;
+/// Queues kept for the next connection that falls behind.
+const POOL_MAX: usize = 256;
+
+/// Something the handler is to be told, once nothing of the shard is in use.
+#[derive(Debug)]
+pub enum Call {
+    /// The queue is empty again.
+    Drain,
+    /// A tracked message was written, or never will be.
+    Sent(u64, bool),
+    /// A timer has run out.
+    Timer(u64),
+    /// A deferral has been completed.
+    Resume(Option<Box<dyn Any + Send>>),
+    /// The connection has ended.
+    Close,
+}
+
+/// A shard's state.
+pub struct Core {
+    pub shard: u16,
+    pub engine: EngineHandle,
+    pub shared: Arc<Shared>,
+    pub registry: Registry,
+    pub inbox: Receiver<Item>,
+    pub connections: Slab<Connection>,
+    /// By slot; the generation of its present or next connection.
+    pub generations: Vec<u32>,
+    pub fanouts: Slab<Fanout>,
+    /// Entries of `fanouts` with visits to make.
+    pub listed: VecDeque<u32>,
+    /// Connections with something new in their queue.
+    pub dirty: Vec<u32>,
+    /// Sockets that may have more to read than one turn takes.
+    pub unread: VecDeque<(u32, u32)>,
+    /// Connections that are behind, some of them perhaps no more.
+    pub backlog: Vec<(u32, u32)>,
+    /// Connections whose message is to be handled again.
+    pub retrying: Vec<(u32, u32)>,
+    pub calls: VecDeque<(ConnectionId, Call)>,
+    /// Connections to take over.
+    pub adopted: Vec<Adoption>,
+    /// Connections to be removed at the end of the turn.
+    pub ended: Vec<u32>,
+    pub wheel: Wheel,
+    pub now: Now,
+    pool: Vec<Box<Outbound>>,
+}
+
+impl Core {
+    pub fn new(shard: u16, engine: EngineHandle, registry: Registry, inbox: Receiver<Item>) -> Self {
+        let shared = engine.shared().clone();
+        let now = shared.clock.now();
+        Self {
+            shard,
+            engine,
+            shared,
+            registry,
+            inbox,
+            connections: Slab::new(),
+            generations: Vec::new(),
+            fanouts: Slab::new(),
+            listed: VecDeque::new(),
+            dirty: Vec::new(),
+            unread: VecDeque::new(),
+            backlog: Vec::new(),
+            retrying: Vec::new(),
+            calls: VecDeque::new(),
+            adopted: Vec::new(),
+            ended: Vec::new(),
+            wheel: Wheel::new(ticks(now)),
+            now,
+            pool: Vec::new(),
+        }
+    }
+
+    pub fn metrics(&self) -> &ShardMetrics {
+        &self.shared.metrics[usize::from(self.shard)]
+    }
+
+    pub fn own_inbox(&self) -> &Inbox {
+        &self.shared.inboxes.0[usize::from(self.shard)]
+    }
+
+    pub fn bounds(&self) -> Bounds {
+        bounds(&self.shared)
+    }
+
+    pub fn tick(&self) -> u64 {
+        ticks(self.now)
+    }
+
+    /// The name of a slot's present connection.
+    pub fn id(&self, slot: u32) -> ConnectionId {
+        ConnectionId { shard: self.shard, slot, generation: self.generations[slot as usize] }
+    }
+
+    /// The slot of a connection that is still there.
+    pub fn slot(&self, id: ConnectionId) -> Option<u32> {
+        (id.shard == self.shard).then_some(())?;
+        self.connection(id.slot, id.generation).map(|_| id.slot)
+    }
+
+    pub fn connection(&self, slot: u32, generation: u32) -> Option<&Connection> {
+        self.connections
+            .get(slot as usize)
+            .filter(|connection| connection.generation == generation && connection.state != State::Ended)
+    }
+
+    pub fn at(&mut self, slot: u32) -> &mut Connection {
+        &mut self.connections[slot as usize]
+    }
+
+    /// Adds a connection and registers its socket, once, for both directions.
+    pub fn insert(&mut self, mut connection: Connection) -> Option<u32> {
+        let entry = self.connections.vacant_entry();
+        let slot = entry.key() as u32;
+        if self.generations.len() <= slot as usize {
+            self.generations.resize(slot as usize + 1, 0);
+        }
+        connection.generation = self.generations[slot as usize];
+        let token = token(slot, connection.generation);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.registry.register(&mut connection.stream, token, interest).is_err() {
+            return None;
+        }
+        entry.insert(connection);
+        self.metrics().connections.add(1);
+        Some(slot)
+    }
+
+    /// Removes what has ended. Slots are free for others only now: events of this turn may still have named them.
+    pub fn reap(&mut self) {
+        while let Some(slot) = self.ended.pop() {
+            let connection = self.connections.remove(slot as usize);
+            self.generations[slot as usize] = (connection.generation + 1) & ((1 << GENERATION_BITS) - 1);
+            self.metrics().connections.sub(1);
+            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Has the connection looked at again after a while, and not before.
+    pub fn check_after(&mut self, slot: u32, after: Duration) {
+        let tick = self.tick() + ticks_of(after);
+        let connection = self.at(slot);
+        connection.check_tick = tick as u32;
+        let generation = connection.generation;
+        self.wheel.set(Timer { tick, slot, generation, token: None });
+    }
+
+    pub fn call(&mut self, slot: u32, call: Call) {
+        let id = self.id(slot);
+        self.calls.push_back((id, call));
+    }
+
+    /// The connection's queue, made if there is none.
+    pub fn outbound(&mut self, slot: u32) -> &mut Outbound {
+        let connection = &mut self.connections[slot as usize];
+        connection.outbound.get_or_insert_with(|| self.pool.pop().unwrap_or_default())
+    }
+
+    /// Takes an empty queue back.
+    pub fn release_outbound(&mut self, slot: u32) {
+        if let Some(mut outbound) = self.connections[slot as usize].outbound.take()
+            && self.pool.len() < POOL_MAX
+        {
+            outbound.reset();
+            self.pool.push(outbound);
+        }
+    }
+
+    /// Puts a connection on the list of those to be flushed.
+    pub fn mark_dirty(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.dirty && !connection.blocked {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Whether there is something to do without waiting for anything.
+    pub fn has_work(&self) -> bool {
+        !(self.listed.is_empty()
+            && self.dirty.is_empty()
+            && self.unread.is_empty()
+            && self.calls.is_empty()
+            && self.adopted.is_empty()
+            && self.ended.is_empty())
+    }
+}
+
+/// The ticks of a moment.
+pub fn ticks(now: Now) -> u64 {
+    now.nanos / (TICK_MS * 1_000_000)
+}
+
+/// A duration in ticks, rounded up; at least one.
+pub fn ticks_of(duration: Duration) -> u64 {
+    (duration.as_millis() as u64).div_ceil(TICK_MS).max(1)
+}
+
+/// The bounds of a connection's queue.
+pub fn bounds(shared: &Shared) -> Bounds {
+    Bounds { bytes: shared.settings.pending_bytes, messages: shared.settings.pending_messages }
+}
+
+/// The token of a connection: slot and generation, so that a late event never means the slot's next owner.
+pub fn token(slot: u32, generation: u32) -> Token {
+    Token((generation as usize) << 32 | slot as usize)
+}
+
+/// Slot and generation of a token.
+pub fn from_token(token: Token) -> (u32, u32) {
+    (token.0 as u32, (token.0 >> 32) as u32)
+}

@@ -1,0 +1,404 @@
+//! A shard: one thread, one loop, and the connections that are its own.
+//!
+//! A turn, in the order of [`Shard::turn`]: wait; [`accept`] and [`read`](self::read) what sockets bring, which calls the
+//! handler; take the [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what
+//! waits, once per connection; run the [`timer`]s; remove what has ended. [`core`] owns the state, [`connection`] is one
+//! connection, [`subscribe`] and [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do,
+//! [`shared`] what all shards have in common.
+
+mod accept;
+mod actions;
+mod close;
+mod connection;
+mod core;
+mod fan_out;
+pub mod inbox;
+mod inspect;
+mod read;
+pub mod shared;
+mod subscribe;
+mod timer;
+pub mod write;
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use mio::{Events, Interest, Poll, Token};
+
+pub use self::accept::bad_header;
+use self::actions::Acting;
+use self::connection::{Connection, State};
+pub use self::core::WAKER;
+use self::core::{Call, Core, from_token};
+use self::inbox::{Adoption, Item};
+use self::timer::TICK_MS;
+use crate::close::CloseCause;
+use crate::engine::EngineHandle;
+use crate::handler::{Closed, Context, Handler};
+use crate::id::ConnectionId;
+use crate::net::listener::Acceptor;
+
+/// Bytes read at once; one buffer serves all connections of a shard.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// Events taken from the kernel at once.
+const EVENTS_MAX: usize = 1024;
+/// How soon a message is handled again for which there was no room.
+const RETRY: Duration = Duration::from_millis(1);
+/// How long a stopping shard waits for connections that have not said anything.
+const SILENT_HEADS: Duration = Duration::from_secs(1);
+
+/// A shard with its handler.
+pub struct Shard<H: Handler> {
+    core: Core,
+    poll: Poll,
+    handler: Arc<H>,
+    /// By slot.
+    data: Vec<Option<H::Data>>,
+    acceptors: Vec<Acceptor>,
+    /// Listeners that may have more to accept than one turn takes.
+    accepting: Vec<usize>,
+    scratch: Vec<u8>,
+    stopping_since: Option<Instant>,
+    next_tick_at: Option<Instant>,
+    next_backlog_check_at: Instant,
+}
+
+impl<H: Handler> Shard<H> {
+    /// A shard that will accept from these listeners.
+    ///
+    /// # Errors
+    /// What the kernel says to registering a listener.
+    pub fn new(
+        shard: u16,
+        engine: EngineHandle,
+        poll: Poll,
+        inbox: Receiver<Item>,
+        handler: Arc<H>,
+        mut acceptors: Vec<Acceptor>,
+    ) -> std::io::Result<Self> {
+        for (index, acceptor) in acceptors.iter_mut().enumerate() {
+            poll.registry().register(acceptor.listener(), listener_token(index), Interest::READABLE)?;
+        }
+        let core = Core::new(shard, engine, poll.registry().try_clone()?, inbox);
+        let tick_interval = core.shared.settings.tick_interval;
+        let ticks = shard == 0 && !tick_interval.is_zero();
+        Ok(Self {
+            core,
+            poll,
+            handler,
+            data: Vec::new(),
+            accepting: (0..acceptors.len()).collect(),
+            acceptors,
+            scratch: vec![0; SCRATCH_BYTES],
+            stopping_since: None,
+            next_tick_at: ticks.then(|| Instant::now() + tick_interval),
+            next_backlog_check_at: Instant::now(),
+        })
+    }
+
+    /// Turns until the engine has stopped.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS_MAX);
+        while !self.has_stopped() {
+            self.turn(&mut events);
+        }
+    }
+
+    fn turn(&mut self, events: &mut Events) {
+        self.wait(events);
+        let began = self.core.shared.clock.nanos();
+        self.stop_if_asked();
+        self.take_events(events);
+        self.read_unread();
+        self.retry_held();
+        self.core.take_inbox();
+        self.adopt();
+        self.core.fan_out();
+        self.call_back();
+        self.core.flush_dirty();
+        self.run_timers();
+        self.reap();
+        let took = self.core.shared.clock.nanos() - began;
+        self.core.metrics().turn(Duration::from_nanos(took));
+    }
+
+    /// Waits for sockets, other threads or timers; not at all if there is work left.
+    fn wait(&mut self, events: &mut Events) {
+        let busy = self.core.has_work() || !self.accepting.is_empty();
+        let timeout = if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) {
+            Some(Duration::ZERO)
+        } else {
+            self.patience()
+        };
+        if let Err(error) = self.poll.poll(events, timeout) {
+            // A signal; anything else would come again at once and is not ours to repair.
+            debug_assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
+        }
+        self.core.own_inbox().woken();
+        self.core.now = self.core.shared.clock.now();
+    }
+
+    /// How long there is nothing to do but wait.
+    fn patience(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let timer = self.core.wheel.next_tick().map(|tick| {
+            let due = Duration::from_millis((tick + 1) * TICK_MS);
+            due.saturating_sub(Duration::from_nanos(self.core.shared.clock.nanos()))
+        });
+        let retry = (!self.core.retrying.is_empty()).then_some(RETRY);
+        let tick = self.next_tick_at.map(|at| at.saturating_duration_since(now));
+        let backlog =
+            (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
+        let stopping = self.stopping_since.map(|_| Duration::from_millis(20));
+        [timer, retry, tick, backlog, stopping].into_iter().flatten().min()
+    }
+
+    fn take_events(&mut self, events: &Events) {
+        for event in events {
+            let token = event.token();
+            if token == WAKER {
+                continue;
+            }
+            if let Some(index) = listener_index(token, self.acceptors.len()) {
+                if !self.accepting.contains(&index) {
+                    self.accepting.push(index);
+                }
+                continue;
+            }
+            let (slot, generation) = from_token(token);
+            if self.core.connection(slot, generation).is_none() {
+                continue;
+            }
+            if event.is_error() {
+                self.core.end(slot, CloseCause::PeerReset);
+                continue;
+            }
+            if event.is_writable() {
+                self.core.writable(slot);
+            }
+            if event.is_readable() || event.is_read_closed() {
+                self.read(slot);
+            }
+        }
+        self.accept();
+    }
+
+    /// Calls the handler for a connection; a panic closes it. `None` if there is no such connection, or it panicked.
+    fn call<R>(&mut self, slot: u32, call: impl FnOnce(&H, &mut Context<'_, H::Data>) -> R) -> Option<(R, bool)> {
+        let mut data = self.data.get_mut(slot as usize)?.take()?;
+        let mut acting = Acting::new(&mut self.core, slot);
+        let handler = &*self.handler;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let mut ctx = Context { actions: &mut acting, data: &mut data };
+            call(handler, &mut ctx)
+        }));
+        let retry = acting.finish();
+        self.data[slot as usize] = Some(data);
+        match outcome {
+            Ok(result) => Some((result, retry)),
+            Err(_) => {
+                self.core.metrics().handler_panics.add(1);
+                let cause = CloseCause::HandlerPanic;
+                self.core.close(slot, cause, cause.code(), cause.text());
+                None
+            }
+        }
+    }
+
+    /// Tells the handler what has happened while it could not be called.
+    fn call_back(&mut self) {
+        while let Some((id, call)) = self.core.calls.pop_front() {
+            let slot = id.slot;
+            let generation = self.core.connections.get(slot as usize).map(|connection| connection.generation);
+            if generation != Some(id.generation) {
+                continue;
+            }
+            match call {
+                Call::Close => self.say_closed(slot),
+                Call::Sent(ticket, written) => {
+                    self.call(slot, |handler, ctx| handler.sent(ctx, ticket, written));
+                }
+                Call::Resume(value) => self.resume(slot, value),
+                _ if self.core.connections[slot as usize].state != State::Open => {}
+                Call::Drain => {
+                    self.call(slot, |handler, ctx| handler.drain(ctx));
+                }
+                Call::Timer(token) => {
+                    self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                }
+            }
+        }
+    }
+
+    fn say_closed(&mut self, slot: u32) {
+        let closing = self.core.at(slot).rare.as_mut().and_then(|rare| rare.closing.take());
+        if let Some(closing) = closing {
+            let closed = Closed { cause: closing.cause, code: closing.code, reason: &closing.reason };
+            self.call(slot, |handler, ctx| handler.close(ctx, &closed));
+        }
+        if let Some(data) = self.data.get_mut(slot as usize).and_then(Option::take) {
+            // A destructor is the program's code, too.
+            if catch_unwind(AssertUnwindSafe(|| drop(data))).is_err() {
+                self.core.metrics().handler_panics.add(1);
+            }
+        }
+    }
+
+    /// A deferral has been completed: its value first, then the messages that have waited.
+    fn resume(&mut self, slot: u32, value: Option<Box<dyn Any + Send>>) {
+        let connection = self.core.at(slot);
+        if connection.state != State::Open || !std::mem::take(&mut connection.deferred) {
+            return;
+        }
+        if let Some(value) = value {
+            self.call(slot, |handler, ctx| handler.resume(ctx, value));
+        }
+        self.handle_stash(slot);
+    }
+
+    /// Takes over connections that were upgraded on the control plane.
+    fn adopt(&mut self) {
+        for Adoption { stream, peer, data, rest } in std::mem::take(&mut self.core.adopted) {
+            let Ok(data) = data.downcast::<H::Data>() else { continue };
+            let stream = mio::net::TcpStream::from_std(stream);
+            let connection = Connection::new(stream, peer, 0, self.core.tick());
+            let Some(slot) = self.core.insert(connection) else {
+                self.core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                continue;
+            };
+            self.open(slot, *data, Vec::new());
+            let mut rest = rest;
+            self.feed(slot, &mut rest);
+            self.core.unread.push_back((slot, self.core.generations[slot as usize]));
+        }
+    }
+
+    /// A connection becomes a WebSocket; `answer` goes out in front of what the handler sends.
+    fn open(&mut self, slot: u32, data: H::Data, answer: Vec<u8>) {
+        if self.data.len() <= slot as usize {
+            self.data.resize_with(slot as usize + 1, || None);
+        }
+        self.data[slot as usize] = Some(data);
+        self.core.begin(slot, answer);
+        self.call(slot, |handler, ctx| handler.open(ctx));
+    }
+
+    fn run_timers(&mut self) {
+        let mut due = Vec::new();
+        self.core.wheel.advance(self.core.tick(), &mut due);
+        for timer in due {
+            if self.core.connection(timer.slot, timer.generation).is_none() {
+                continue;
+            }
+            match timer.token {
+                None => self.core.check(timer),
+                Some(_) => {
+                    if let Some(token) = self.core.take_timer(timer) {
+                        self.core.call(timer.slot, Call::Timer(token));
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        if now >= self.next_backlog_check_at {
+            self.next_backlog_check_at = now + write::BACKLOG_CHECK;
+            self.core.expire_backlog();
+        }
+        if self.next_tick_at.is_some_and(|at| now >= at) {
+            self.next_tick_at = Some(now + self.core.shared.settings.tick_interval);
+            let (handler, engine) = (&*self.handler, &self.core.engine);
+            if catch_unwind(AssertUnwindSafe(|| handler.tick(engine))).is_err() {
+                self.core.metrics().handler_panics.add(1);
+            }
+        }
+    }
+
+    /// Frees the slots of what has ended, unless the handler is still to be told.
+    fn reap(&mut self) {
+        if self.core.calls.is_empty() {
+            self.core.reap();
+        }
+    }
+
+    /// Begins to stop: what waits to be accepted is accepted and served, then the listeners and all connections are closed.
+    fn stop_if_asked(&mut self) {
+        if !self.core.shared.is_stopping() {
+            return;
+        }
+        if self.stopping_since.is_none() {
+            self.stopping_since = Some(Instant::now());
+            self.accept_all();
+            self.acceptors.clear();
+            self.accepting.clear();
+        }
+        self.core.close_all();
+    }
+
+    fn has_stopped(&self) -> bool {
+        let Some(since) = self.stopping_since else { return false };
+        let silent = |connection: &Connection| {
+            connection.state == State::Head && connection.rare.as_ref().is_none_or(|rare| rare.head.is_empty())
+        };
+        let waited = since.elapsed();
+        let waits_for = |(_, connection): (usize, &Connection)| !(silent(connection) && waited > SILENT_HEADS);
+        self.core.shared.aborting.load(Ordering::Relaxed)
+            || waited > self.core.shared.settings.shutdown_timeout
+            || !self.core.connections.iter().any(waits_for)
+    }
+}
+
+impl<H: Handler> Drop for Shard<H> {
+    /// Connections that are left have ended, too: the handler is told, and what they waited for is counted.
+    fn drop(&mut self) {
+        let slots: Vec<u32> = self.core.connections.iter().map(|(slot, _)| slot as u32).collect();
+        for slot in slots {
+            self.core.end(slot, CloseCause::Shutdown);
+        }
+        self.call_back();
+        self.core.reap();
+    }
+}
+
+impl Core {
+    /// A check of a connection has come due.
+    fn check(&mut self, timer: timer::Timer) {
+        let connection = &self.connections[timer.slot as usize];
+        if connection.check_tick != timer.tick as u32 {
+            return;
+        }
+        match connection.state {
+            State::Head => self.check_head(timer.slot),
+            State::Open => self.check_alive(timer.slot),
+            State::Closing | State::Flushing | State::Lingering => self.check_closing(timer.slot),
+            State::Ended => {}
+        }
+    }
+
+    /// Closes every open connection for the shutdown.
+    fn close_all(&mut self) {
+        let open = |(slot, connection): (usize, &Connection)| (connection.state == State::Open).then_some(slot as u32);
+        let slots: Vec<u32> = self.connections.iter().filter_map(open).collect();
+        let cause = CloseCause::Shutdown;
+        for slot in slots {
+            self.close(slot, cause, cause.code(), cause.text());
+        }
+    }
+
+    /// The slot of a connection that is open.
+    fn open_slot(&self, id: ConnectionId) -> Option<u32> {
+        self.slot(id).filter(|slot| self.connections[*slot as usize].state == State::Open)
+    }
+}
+
+fn listener_token(index: usize) -> Token {
+    Token(WAKER.0 - 1 - index)
+}
+
+fn listener_index(token: Token, listeners: usize) -> Option<usize> {
+    let index = WAKER.0.checked_sub(token.0 + 1)?;
+    (index < listeners).then_some(index)
+}

@@ -1,0 +1,288 @@
+//! From sockets to the handler: bytes are read into the shard's one buffer, the session makes events of them, the handler is
+//! called. A connection whose handler has to wait is not read from; what was read behind the message it waits for is kept.
+
+use std::io::{ErrorKind, Read};
+use std::time::Duration;
+
+use super::Shard;
+use super::connection::{Stash, State};
+use super::core::Core;
+use super::timer::TICK_MS;
+use crate::close::CloseCause;
+use crate::handler::Handler;
+use crate::ws::session::{Event, Limits, Session};
+use crate::ws::{Message, Opcode, ProtocolError, frame};
+
+/// Reads from one connection before the others have their turn.
+const READS_PER_TURN: usize = 4;
+
+enum Input {
+    Bytes(usize),
+    Nothing,
+    Ended,
+    Failed,
+}
+
+/// What the peer has sent, after the handler has been told.
+enum Step {
+    /// Nothing more in these bytes.
+    Done,
+    /// An event that ended here.
+    Event(usize),
+    /// The handler has to wait; what follows is kept.
+    Paused(usize),
+}
+
+impl<H: Handler> Shard<H> {
+    /// Reads what a socket has, up to its share of the turn.
+    pub(super) fn read(&mut self, slot: u32) {
+        for _ in 0..READS_PER_TURN {
+            let connection = self.core.at(slot);
+            if connection.state == State::Ended || (connection.state == State::Open && connection.is_paused()) {
+                return;
+            }
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let input = self.core.receive(slot, &mut scratch);
+            if let Input::Bytes(length) = input {
+                self.take_bytes(slot, &mut scratch[..length]);
+            }
+            let all = scratch.len();
+            self.scratch = scratch;
+            match input {
+                // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
+                Input::Bytes(length) if length < all => return,
+                Input::Bytes(_) => {}
+                Input::Nothing => return,
+                Input::Ended => return self.core.read_ended(slot),
+                Input::Failed => return self.core.end(slot, CloseCause::PeerReset),
+            }
+        }
+        self.core.read_again(slot);
+    }
+
+    /// Goes on reading where a turn's share was not enough.
+    pub(super) fn read_unread(&mut self) {
+        for _ in 0..self.core.unread.len() {
+            let Some((slot, generation)) = self.core.unread.pop_front() else { return };
+            if self.core.connection(slot, generation).is_some() {
+                self.core.at(slot).unread = false;
+                self.read(slot);
+            }
+        }
+    }
+
+    fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
+        match self.core.at(slot).state {
+            State::Head => self.take_head(slot, bytes),
+            State::Open | State::Closing => self.feed(slot, bytes),
+            State::Flushing | State::Lingering | State::Ended => {}
+        }
+    }
+
+    /// Gives bytes to the session, and its events to the handler.
+    pub(super) fn feed(&mut self, slot: u32, bytes: &mut [u8]) {
+        // Taken out while the handler is called, which may do anything to the connection but read.
+        let placeholder = Session::new(crate::ws::session::Role::Server);
+        let mut session = std::mem::replace(&mut self.core.at(slot).session, placeholder);
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.step(slot, &mut session, &mut bytes[at..]) {
+                Ok(Step::Done) => break,
+                Ok(Step::Event(consumed)) => at += consumed,
+                Ok(Step::Paused(consumed)) => {
+                    at += consumed;
+                    let stash = self.core.at(slot).rare().stash.get_or_insert_default();
+                    stash.bytes.extend_from_slice(&bytes[at..]);
+                    break;
+                }
+                Err(error) => {
+                    self.core.fail(slot, &error);
+                    break;
+                }
+            }
+        }
+        session.release();
+        self.core.at(slot).session = session;
+    }
+
+    fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<Step, ProtocolError> {
+        let limits = Limits { message_bytes: self.core.shared.settings.message_bytes };
+        let received = session.receive(bytes, &limits)?;
+        let Some(event) = received.event else { return Ok(Step::Done) };
+        let open = self.core.at(slot).state == State::Open;
+        match event {
+            Event::Close { code, reason } => self.core.peer_closes(slot, code, reason),
+            // After our Close frame only the peer's is waited for.
+            _ if !open => {}
+            Event::Message(message) => {
+                self.core.metrics().messages_in.add(1);
+                if self.message(slot, message) {
+                    let kept = (message.opcode(), message.payload().to_vec());
+                    self.core.hold(slot, kept);
+                }
+            }
+            Event::Ping(payload) => {
+                self.core.answer_ping(slot, payload);
+                self.call(slot, |handler, ctx| handler.ping(ctx, payload));
+            }
+            Event::Pong(payload) => {
+                self.core.metrics().pongs_in.add(1);
+                self.call(slot, |handler, ctx| handler.pong(ctx, payload));
+            }
+        }
+        let connection = self.core.at(slot);
+        let paused = connection.state == State::Open && connection.is_paused();
+        Ok(if paused { Step::Paused(received.consumed) } else { Step::Event(received.consumed) })
+    }
+
+    /// Gives a message to the handler. True if it wants to be given it again.
+    fn message(&mut self, slot: u32, message: Message<'_>) -> bool {
+        let again = self.call(slot, |handler, ctx| handler.message(ctx, message)).is_some_and(|(_, retry)| retry);
+        again && self.core.at(slot).state == State::Open
+    }
+
+    /// Handles the messages again for which there was no room, if there may be room now.
+    pub(super) fn retry_held(&mut self) {
+        if self.core.retrying.is_empty() || !self.core.has_room() {
+            return;
+        }
+        for (slot, generation) in std::mem::take(&mut self.core.retrying) {
+            if self.core.connection(slot, generation).is_some() && self.core.at(slot).retrying {
+                self.core.at(slot).retrying = false;
+                self.handle_stash(slot);
+            }
+        }
+    }
+
+    /// Handles what has waited, and then reads on.
+    pub(super) fn handle_stash(&mut self, slot: u32) {
+        let connection = self.core.at(slot);
+        if connection.state != State::Open || connection.is_paused() {
+            return;
+        }
+        let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
+        let Some(Stash { message, mut bytes }) = stash else { return self.core.read_again(slot) };
+        if let Some((opcode, payload)) = message
+            && self.message(slot, as_message(opcode, &payload))
+        {
+            self.core.hold(slot, (opcode, payload));
+        }
+        let connection = self.core.at(slot);
+        if connection.state == State::Open && connection.is_paused() {
+            connection.rare().stash.get_or_insert_default().bytes.append(&mut bytes);
+            return;
+        }
+        self.feed(slot, &mut bytes);
+        self.core.read_again(slot);
+    }
+}
+
+/// A message that was checked when it came.
+fn as_message(opcode: Opcode, payload: &[u8]) -> Message<'_> {
+    match (opcode, std::str::from_utf8(payload)) {
+        (Opcode::Text, Ok(text)) => Message::Text(text),
+        _ => Message::Binary(payload),
+    }
+}
+
+impl Core {
+    fn receive(&mut self, slot: u32, scratch: &mut [u8]) -> Input {
+        let tick = self.tick() as u32;
+        let connection = self.at(slot);
+        loop {
+            match connection.stream.read(scratch) {
+                Ok(0) => return Input::Ended,
+                Ok(length) => {
+                    connection.read_tick = tick;
+                    self.metrics().bytes_in.add(length as u64);
+                    return Input::Bytes(length);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Input::Nothing,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Input::Failed,
+            }
+        }
+    }
+
+    /// Has a socket read from in the next turn.
+    fn read_again(&mut self, slot: u32) {
+        let connection = self.at(slot);
+        if connection.state != State::Ended && !connection.unread {
+            connection.unread = true;
+            let generation = connection.generation;
+            self.unread.push_back((slot, generation));
+        }
+    }
+
+    /// The peer sends no more. Only in the middle of a closing handshake is there anything left to write for it.
+    fn read_ended(&mut self, slot: u32) {
+        let connection = self.at(slot);
+        connection.read_closed = true;
+        if connection.state != State::Flushing || connection.outbound.is_none() {
+            self.end(slot, CloseCause::PeerGone);
+        }
+    }
+
+    /// Keeps a message until it can be handled.
+    fn hold(&mut self, slot: u32, message: (Opcode, Vec<u8>)) {
+        let connection = self.at(slot);
+        connection.retrying = true;
+        connection.rare().stash.get_or_insert_default().message = Some(message);
+        let generation = connection.generation;
+        self.retrying.push((slot, generation));
+        self.count_pause();
+    }
+
+    fn answer_ping(&mut self, slot: u32, payload: &[u8]) {
+        self.metrics().pings_in.add(1);
+        let mut bytes = Vec::with_capacity(2 + payload.len());
+        frame::put_pong(&mut bytes, payload);
+        let _ = self.send_control(slot, bytes);
+    }
+
+    /// The next moment at which a silent peer is to be pinged or given up.
+    pub(super) fn schedule_alive(&mut self, slot: u32) {
+        let settings = &self.shared.settings;
+        let connection = &self.connections[slot as usize];
+        let silent = self.silence(slot);
+        let pinged = connection.pinged_tick.wrapping_sub(connection.read_tick).cast_signed() > 0;
+        let ping = (!settings.ping_interval.is_zero() && !pinged).then_some(settings.ping_interval);
+        let idle = (!settings.idle_timeout.is_zero()).then_some(settings.idle_timeout);
+        if let Some(next) = [ping, idle].into_iter().flatten().min() {
+            self.check_after(slot, next.saturating_sub(silent));
+        }
+    }
+
+    fn silence(&self, slot: u32) -> Duration {
+        let ticks = (self.tick() as u32).wrapping_sub(self.connections[slot as usize].read_tick);
+        Duration::from_millis(u64::from(ticks) * TICK_MS)
+    }
+
+    /// Pings a silent peer, or gives it up.
+    pub(super) fn check_alive(&mut self, slot: u32) {
+        let (silent, tick) = (self.silence(slot), self.tick() as u32);
+        let settings = &self.shared.settings;
+        let connection = &self.connections[slot as usize];
+        // Nothing is read while a publisher has to wait; that silence is ours.
+        if connection.is_paused() {
+            return self.check_after(slot, settings.idle_timeout.max(Duration::from_secs(1)));
+        }
+        if !settings.idle_timeout.is_zero() && silent >= settings.idle_timeout {
+            let cause = CloseCause::IdleTimeout;
+            return self.close(slot, cause, cause.code(), cause.text());
+        }
+        let pinged = connection.pinged_tick.wrapping_sub(connection.read_tick).cast_signed() > 0;
+        if !settings.ping_interval.is_zero() && silent >= settings.ping_interval && !pinged {
+            let mut bytes = Vec::with_capacity(2);
+            frame::put_ping(&mut bytes, b"");
+            if self.send_control(slot, bytes) != crate::handler::SendOutcome::Closed {
+                self.metrics().pings_out.add(1);
+                // Not the tick of the last read, even if that was just now.
+                self.at(slot).pinged_tick = tick.max(self.at(slot).read_tick.wrapping_add(1));
+            }
+        }
+        if self.at(slot).state == State::Open {
+            self.schedule_alive(slot);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What all shards, the control plane and embedders share: topics, inboxes, settings, clock, counters.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::inbox::AllInboxes;
+use crate::config::Settings;
+use crate::id::ConnectionId;
+use crate::metrics::{Count, ShardMetrics};
+use crate::net::handover::HandoverSender;
+use crate::pubsub::encoding::Encodings;
+use crate::pubsub::publication::{Now, Publication};
+use crate::pubsub::topic::{NotSequenced, Topic};
+use crate::pubsub::topics::{TopicError, Topics};
+use crate::pubsub::{PublishError, Published};
+use crate::ws::Message;
+
+/// The engine's clocks.
+#[derive(Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+impl Clock {
+    /// Nanoseconds since the engine started.
+    #[must_use]
+    pub fn nanos(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    /// Both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Now { nanos: self.nanos(), unix_ms: unix.as_millis() as u64 }
+    }
+}
+
+/// What all share.
+pub struct Shared {
+    pub clock: Clock,
+    pub settings: Settings,
+    pub encodings: Encodings,
+    pub topics: Topics,
+    pub inboxes: AllInboxes,
+    pub metrics: Vec<ShardMetrics>,
+    /// Publications refused because an inbox was full; many threads add.
+    pub overloaded: AtomicU64,
+    /// TCP connections on all shards.
+    pub connections: AtomicUsize,
+    /// HTTP connections on the control plane now, and ever refused for their number.
+    pub http_connections: AtomicUsize,
+    /// Refusals counted by the control plane's upgrades.
+    pub control: ControlCounts,
+    /// The engine is ending: no new connections, all are closed.
+    pub stopping: AtomicBool,
+    /// Do not wait for anything any more.
+    pub aborting: AtomicBool,
+    /// Where the listeners really listen.
+    pub local_addrs: OnceLock<Vec<SocketAddr>>,
+    /// How sockets that speak plain HTTP reach the control plane.
+    pub handover: HandoverSender,
+}
+
+/// Counted by the control thread.
+#[derive(Debug, Default)]
+pub struct ControlCounts {
+    /// HTTP requests answered.
+    pub requests: Count,
+    /// Upgrades accepted on connections that had carried HTTP before.
+    pub upgrades: Count,
+    /// Upgrades refused there.
+    pub refused: Count,
+}
+
+impl Shared {
+    /// Publishes from any thread.
+    pub fn publish(
+        &self,
+        topic: &str,
+        message: Message<'_>,
+        key: Option<&str>,
+        except: Option<ConnectionId>,
+    ) -> Result<Published, PublishError> {
+        let limit = self.settings.message_bytes;
+        if limit > 0 && message.len() > limit {
+            return Err(PublishError::TooBig { limit });
+        }
+        if self.stopping.load(Ordering::Relaxed) && self.aborting.load(Ordering::Relaxed) {
+            return Err(PublishError::ShuttingDown);
+        }
+        let mut topic = self.topic(topic)?;
+        let publication =
+            Publication::new(topic.name().clone(), message, &self.encodings).with_key(key).without(except);
+        let mut publication = Arc::new(publication);
+        loop {
+            match topic.publish(publication, self.clock.now(), &self.inboxes) {
+                Ok(published) => return Ok(published),
+                Err(NotSequenced::Overloaded) => {
+                    self.overloaded.fetch_add(1, Ordering::Relaxed);
+                    return Err(PublishError::Overloaded);
+                }
+                // Removed as unused between looking it up and here: it begins another life.
+                Err(NotSequenced::Gone(back)) => {
+                    publication = back;
+                    topic = self.topic(topic.name())?;
+                }
+            }
+        }
+    }
+
+    fn topic(&self, name: &str) -> Result<Arc<Topic>, PublishError> {
+        self.topics.get_or_make(name, self.clock.now(), &self.inboxes).map_err(|error| match error {
+            TopicError::Name(error) => PublishError::Name(error),
+            TopicError::TooMany { limit } => PublishError::TooManyTopics { limit },
+        })
+    }
+
+    /// Whether the engine is ending.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,385 @@
+//! Subscriptions of a shard's connections: to topics, and to patterns, which are subscriptions to every topic they match.
+
+use std::sync::Arc;
+
+use super::connection::{State, Subscription};
+use super::core::Core;
+use super::fan_out::complete;
+use crate::close::CloseCause;
+use crate::handler::{Greeting, Subscribe};
+use crate::id::ConnectionId;
+use crate::pubsub::fanout::Fanout;
+use crate::pubsub::name::{self, Pattern};
+use crate::pubsub::tally::DropReason;
+use crate::pubsub::topic::{Joined, Local, Topic};
+use crate::pubsub::topics::TopicError;
+use crate::pubsub::{EncodingId, Epoch, Publication, SubscribeError, Subscribed};
+use crate::ws::Message;
+
+impl From<TopicError> for SubscribeError {
+    fn from(error: TopicError) -> Self {
+        match error {
+            TopicError::Name(error) => Self::Name(error),
+            TopicError::TooMany { limit } => Self::TooManyTopics { limit },
+        }
+    }
+}
+
+impl Core {
+    /// Subscribes a connection to a topic or pattern.
+    pub fn subscribe(
+        &mut self,
+        slot: u32,
+        topic: &str,
+        subscribe: Subscribe,
+        greet: &mut Greeting<'_>,
+    ) -> Result<Subscribed, SubscribeError> {
+        if self.at(slot).state != State::Open {
+            return Err(SubscribeError::Closed);
+        }
+        if !self.shared.encodings.contains(subscribe.encoding) {
+            return Err(SubscribeError::UnknownEncoding);
+        }
+        if name::is_pattern(topic) {
+            if subscribe.since.is_some() || subscribe.history > 0 {
+                return Err(SubscribeError::PatternRecovery);
+            }
+            let pattern = Pattern::new(topic).map_err(SubscribeError::Name)?;
+            return self.subscribe_pattern(slot, pattern, subscribe.encoding, greet);
+        }
+        self.subscribe_topic(slot, topic, subscribe, greet)
+    }
+
+    fn check_room(&self, slot: u32) -> Result<(), SubscribeError> {
+        let limit = self.shared.settings.subscriptions_max;
+        let connection = &self.connections[slot as usize];
+        let patterns = connection.rare.as_ref().map_or(0, |rare| rare.patterns.len());
+        if connection.subscriptions.len() + patterns >= limit {
+            return Err(SubscribeError::TooManySubscriptions { limit });
+        }
+        Ok(())
+    }
+
+    fn subscribe_topic(
+        &mut self,
+        slot: u32,
+        name: &str,
+        subscribe: Subscribe,
+        greet: &mut Greeting<'_>,
+    ) -> Result<Subscribed, SubscribeError> {
+        let shard = usize::from(self.shard);
+        let (topic, fanout, joined) = loop {
+            let topic = self.shared.topics.get_or_make(name, self.now, &self.shared.inboxes)?;
+            let fanout = self.meet_if_member(&topic);
+            if let Some(subscribed) = self.subscribe_again(slot, &topic, fanout, subscribe, greet) {
+                return Ok(subscribed);
+            }
+            self.check_room(slot)?;
+            let now = self.shared.clock.now();
+            if let Ok(joined) = topic.subscribe(shard, false, subscribe.since, subscribe.history, now) {
+                break (topic, fanout, joined);
+            }
+        };
+        let fanout = fanout.unwrap_or_else(|| self.make_fanout(&topic, joined.offset + 1));
+        let Joined { offset, mut recovered, mut replay } = joined;
+        let fitting = self.fitting(slot, &replay, subscribe.encoding);
+        if fitting < replay.len() {
+            // Recovery is whole or refused; of a history that was asked for, the newest part is as good.
+            recovered = recovered.map(|_| false);
+            let dropped = if recovered.is_some() { replay.len() } else { replay.len() - fitting };
+            replay.drain(..dropped);
+        }
+        let subscribed = Subscribed { epoch: topic.epoch(), offset, recovered, already: false };
+        self.add_subscriber(slot, fanout, subscribe.encoding, offset + 1, true, 0);
+        self.greet(slot, &subscribed, greet);
+        self.replay(slot, &topic, &replay, subscribe.encoding);
+        Ok(subscribed)
+    }
+
+    fn greet(&mut self, slot: u32, subscribed: &Subscribed, greet: &mut Greeting<'_>) {
+        if let Some(text) = greet(subscribed) {
+            let _ = self.send_message(slot, Message::Text(&text), None);
+        }
+    }
+
+    /// A subscription that exists: a pattern's is now also there by name, nothing else changes.
+    fn subscribe_again(
+        &mut self,
+        slot: u32,
+        topic: &Arc<Topic>,
+        fanout: Option<u32>,
+        subscribe: Subscribe,
+        greet: &mut Greeting<'_>,
+    ) -> Option<Subscribed> {
+        let subscription = self.at(slot).subscription(fanout?)?;
+        if !subscription.explicit {
+            subscription.explicit = true;
+            topic.set_explicit(true);
+        }
+        let subscribed = Subscribed {
+            epoch: topic.epoch(),
+            offset: topic.snapshot(self.now).offset,
+            recovered: subscribe.since.map(|_| false),
+            already: true,
+        };
+        self.greet(slot, &subscribed, greet);
+        Some(subscribed)
+    }
+
+    /// How many of the newest of these the connection's bounds hold.
+    fn fitting(&mut self, slot: u32, replay: &[Arc<Publication>], encoding: EncodingId) -> usize {
+        let bounds = self.bounds();
+        let (waiting, messages) = match &self.at(slot).outbound {
+            Some(outbound) => (outbound.bytes(), outbound.messages()),
+            None => (0, 0),
+        };
+        // A place is kept for the greeting.
+        let (mut bytes, room) = (waiting, bounds.messages.saturating_sub(messages + 1));
+        let fits = |publication: &&Arc<Publication>| {
+            bytes += publication.encode(encoding, &self.shared.encodings).len();
+            bytes <= bounds.bytes
+        };
+        replay.iter().rev().take(room).take_while(fits).count()
+    }
+
+    fn replay(&mut self, slot: u32, topic: &Arc<Topic>, replay: &[Arc<Publication>], encoding: EncodingId) {
+        if replay.is_empty() || self.at(slot).state != State::Open {
+            return;
+        }
+        let (bounds, shard) = (self.bounds(), usize::from(self.shard));
+        for publication in replay {
+            publication.encode(encoding, &self.shared.encodings);
+            if !self.outbound(slot).push_replay(topic, shard, publication, encoding, bounds) {
+                return self.close_now(slot, CloseCause::SlowConsumer);
+            }
+        }
+        self.mark_dirty(slot);
+    }
+
+    fn add_subscriber(
+        &mut self,
+        slot: u32,
+        fanout: u32,
+        encoding: EncodingId,
+        next: u64,
+        explicit: bool,
+        patterns: u16,
+    ) {
+        let index = self.fanouts[fanout as usize].add(slot, encoding, next);
+        self.at(slot).subscriptions.push(Subscription { fanout, index, patterns, explicit });
+    }
+
+    fn make_fanout(&mut self, topic: &Arc<Topic>, floor: u64) -> u32 {
+        let fanout = self.fanouts.insert(Fanout::new(topic.clone(), floor)) as u32;
+        topic.set_local(usize::from(self.shard), Some(fanout));
+        fanout
+    }
+
+    fn meet_if_member(&mut self, topic: &Arc<Topic>) -> Option<u32> {
+        match topic.local(usize::from(self.shard)) {
+            Local::At(fanout) => Some(fanout),
+            Local::Members => self.meet(topic),
+            Local::None => None,
+        }
+    }
+
+    /// Makes the entry of a topic that has had pattern subscribers of this shard since it was made. Those that have left in
+    /// the meantime are counted out. `None` if nobody is left.
+    pub fn meet(&mut self, topic: &Arc<Topic>) -> Option<u32> {
+        let shard = usize::from(self.shard);
+        topic.set_local(shard, None);
+        let mut fanout = None;
+        for (id, encoding) in topic.take_members(shard) {
+            let patterns = self.matching_patterns(id, topic.name());
+            if patterns == 0 {
+                let offset = topic.unsubscribe(shard, false, self.now);
+                topic.tally(shard).drop(DropReason::Unsubscribed, offset);
+                continue;
+            }
+            let entry = *fanout.get_or_insert_with(|| self.make_fanout(topic, 1));
+            self.add_subscriber(id.slot, entry, encoding, 1, false, patterns);
+        }
+        fanout
+    }
+
+    /// How many patterns of a connection match a topic; 0 if it has gone.
+    fn matching_patterns(&self, id: ConnectionId, topic: &str) -> u16 {
+        let connection = self.connection(id.slot, id.generation).filter(|connection| connection.state == State::Open);
+        let rare = connection.and_then(|connection| connection.rare.as_ref());
+        rare.map_or(0, |rare| rare.patterns.iter().filter(|(pattern, _)| pattern.matches(topic)).count() as u16)
+    }
+
+    fn subscribe_pattern(
+        &mut self,
+        slot: u32,
+        pattern: Pattern,
+        encoding: EncodingId,
+        greet: &mut Greeting<'_>,
+    ) -> Result<Subscribed, SubscribeError> {
+        let known = self.at(slot).rare().patterns.iter().any(|(own, _)| *own == pattern);
+        let subscribed = Subscribed { epoch: Epoch(0), offset: 0, recovered: None, already: known };
+        if known {
+            self.greet(slot, &subscribed, greet);
+            return Ok(subscribed);
+        }
+        self.check_room(slot)?;
+        let id = self.id(slot);
+        let topics = self.shared.topics.subscribe_pattern(&pattern, id, encoding);
+        self.at(slot).rare().patterns.push((pattern, encoding));
+        self.greet(slot, &subscribed, greet);
+        for topic in topics {
+            self.join_by_pattern(slot, &topic, encoding);
+        }
+        Ok(subscribed)
+    }
+
+    /// Makes a connection a subscriber of a topic that one of its patterns matches.
+    fn join_by_pattern(&mut self, slot: u32, topic: &Arc<Topic>, encoding: EncodingId) {
+        let fanout = self.meet_if_member(topic);
+        if let Some(subscription) = fanout.and_then(|fanout| self.at(slot).subscription(fanout)) {
+            subscription.patterns += 1;
+            return;
+        }
+        // Removed in the meantime: if it comes back, the connection is among its members.
+        let now = self.shared.clock.now();
+        let Ok(joined) = topic.subscribe(usize::from(self.shard), true, None, 0, now) else { return };
+        let fanout = fanout.unwrap_or_else(|| self.make_fanout(topic, joined.offset + 1));
+        self.add_subscriber(slot, fanout, encoding, joined.offset + 1, false, 1);
+    }
+
+    /// Ends a subscription to a topic or pattern.
+    pub fn unsubscribe(&mut self, slot: u32, topic: &str) -> bool {
+        if self.at(slot).state != State::Open {
+            return false;
+        }
+        if name::is_pattern(topic) {
+            self.unsubscribe_pattern(slot, topic)
+        } else {
+            self.unsubscribe_topic(slot, topic)
+        }
+    }
+
+    fn unsubscribe_topic(&mut self, slot: u32, name: &str) -> bool {
+        let Some(topic) = self.shared.topics.get(name) else { return false };
+        let Local::At(fanout) = topic.local(usize::from(self.shard)) else { return false };
+        let Some(subscription) = self.at(slot).subscription(fanout) else { return false };
+        if !std::mem::take(&mut subscription.explicit) {
+            return false;
+        }
+        if subscription.patterns > 0 {
+            topic.set_explicit(false);
+        } else {
+            self.leave(slot, fanout, true);
+        }
+        true
+    }
+
+    fn unsubscribe_pattern(&mut self, slot: u32, pattern: &str) -> bool {
+        let Some(rare) = &mut self.at(slot).rare else { return false };
+        let Some(at) = rare.patterns.iter().position(|(own, _)| own.as_str() == pattern) else { return false };
+        let (pattern, _) = rare.patterns.swap_remove(at);
+        let id = self.id(slot);
+        self.shared.topics.unsubscribe_pattern(&pattern, id);
+        let mut left = Vec::new();
+        let Self { connections, fanouts, .. } = self;
+        for subscription in &mut connections[slot as usize].subscriptions {
+            if pattern.matches(fanouts[subscription.fanout as usize].topic().name()) {
+                subscription.patterns = subscription.patterns.saturating_sub(1);
+                if subscription.patterns == 0 && !subscription.explicit {
+                    left.push(subscription.fanout);
+                }
+            }
+        }
+        for fanout in left {
+            self.leave(slot, fanout, false);
+        }
+        true
+    }
+
+    /// Ends a connection's share of a topic while it stays connected: what can be written now is, the rest is dropped.
+    fn leave(&mut self, slot: u32, fanout: u32, explicit: bool) {
+        self.catch_up(slot);
+        self.flush(slot);
+        if self.at(slot).state != State::Open {
+            return;
+        }
+        let Some(missed) = self.remove_subscriber(slot, fanout, explicit) else { return };
+        let (topic, missed) = missed;
+        topic.tally(usize::from(self.shard)).drop(DropReason::Unsubscribed, missed);
+        if let Some(outbound) = &mut self.at(slot).outbound {
+            outbound.unsubscribe(&topic);
+            if outbound.is_empty() {
+                self.mark_dirty(slot);
+            }
+        }
+    }
+
+    /// Takes a subscriber out of everything. Returns the topic and how many publications it had not been visited for.
+    fn remove_subscriber(&mut self, slot: u32, fanout: u32, explicit: bool) -> Option<(Arc<Topic>, u64)> {
+        let subscriptions = &mut self.at(slot).subscriptions;
+        let at = subscriptions.iter().position(|subscription| subscription.fanout == fanout)?;
+        let subscription = subscriptions.swap_remove(at);
+        let Self { fanouts, connections, .. } = self;
+        let entry = &mut fanouts[fanout as usize];
+        let topic = entry.topic().clone();
+        let next = entry.remove(subscription.index, |slot, index| {
+            if let Some(subscription) = connections[slot as usize].subscription(fanout) {
+                subscription.index = index;
+            }
+        });
+        let offset = topic.unsubscribe(usize::from(self.shard), explicit, self.now);
+        if self.fanouts[fanout as usize].is_empty() {
+            self.drop_fanout(fanout);
+        }
+        Some((topic, (offset + 1).saturating_sub(next)))
+    }
+
+    fn drop_fanout(&mut self, fanout: u32) {
+        let mut entry = self.fanouts.remove(fanout as usize);
+        entry.topic().set_local(usize::from(self.shard), None);
+        // Its place on the list of those with work is left there: who meets it finds nothing to do.
+        let nanos = self.shared.clock.nanos();
+        entry.settle(|publication| complete(publication, nanos, self.metrics()));
+    }
+
+    /// Ends all subscriptions: the connection ends. What it had not been visited for is discarded.
+    pub fn leave_all(&mut self, slot: u32) {
+        let patterns = self.at(slot).rare.as_mut().map(|rare| std::mem::take(&mut rare.patterns)).unwrap_or_default();
+        let id = self.id(slot);
+        for (pattern, _) in patterns {
+            self.shared.topics.unsubscribe_pattern(&pattern, id);
+        }
+        while let Some(subscription) = self.at(slot).subscriptions.last().copied() {
+            if let Some((topic, missed)) = self.remove_subscriber(slot, subscription.fanout, subscription.explicit) {
+                topic.tally(usize::from(self.shard)).discarded.add(missed);
+            }
+        }
+    }
+
+    /// A topic that only patterns held on to is gone.
+    pub fn forget_topic(&mut self, fanout: u32) {
+        let members: Vec<(u32, u32)> = self.fanouts[fanout as usize].slots().collect();
+        for (slot, _) in members {
+            self.leave(slot, fanout, false);
+        }
+    }
+
+    /// Topics and patterns a connection has subscribed to by name.
+    pub fn subscriptions(&self, slot: u32) -> Vec<String> {
+        let connection = &self.connections[slot as usize];
+        let topics = connection.subscriptions.iter().filter(|subscription| subscription.explicit);
+        let topics = topics.map(|subscription| self.fanouts[subscription.fanout as usize].topic().name().to_string());
+        let patterns = connection.rare.iter().flat_map(|rare| &rare.patterns);
+        topics.chain(patterns.map(|(pattern, _)| pattern.to_string())).collect()
+    }
+
+    /// Whether a connection has subscribed to a topic or pattern by name.
+    pub fn is_subscribed(&self, slot: u32, topic: &str) -> bool {
+        let connection = &self.connections[slot as usize];
+        let by_name = |subscription: &Subscription| {
+            subscription.explicit && **self.fanouts[subscription.fanout as usize].topic().name() == *topic
+        };
+        connection.subscriptions.iter().any(by_name)
+            || connection.rare.iter().flat_map(|rare| &rare.patterns).any(|(pattern, _)| pattern.as_str() == topic)
+    }
+}

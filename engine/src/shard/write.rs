@@ -1,0 +1,198 @@
+//! All writing but the fan-out's direct sends: frames for one connection, the one vectored write at the end of a turn, and
+//! the watch over those that are behind.
+
+use std::io::{ErrorKind, IoSlice, Write};
+use std::time::Duration;
+
+use super::connection::State;
+use super::core::{Call, Core};
+use crate::close::CloseCause;
+use crate::handler::SendOutcome;
+use crate::metrics::clamp_latency;
+use crate::pubsub::outbound::{Enqueued, SLICES_MAX};
+use crate::ws::{Message, frame};
+
+/// How often connections that are behind are looked at for publications that have waited too long.
+pub const BACKLOG_CHECK: Duration = Duration::from_millis(100);
+/// Control frames (pongs) that may wait for a peer that does not read; it is then no longer answered.
+const CONTROL_PENDING_MAX: usize = 4096;
+
+impl Core {
+    /// Sends a message to one connection.
+    pub fn send_message(&mut self, slot: u32, message: Message<'_>, ticket: Option<u64>) -> SendOutcome {
+        self.send_frame(slot, data_frame(message), ticket)
+    }
+
+    /// Sends a whole frame to one connection.
+    pub fn send_frame(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
+        let bounds = self.bounds();
+        let connection = self.at(slot);
+        if connection.state != State::Open {
+            return SendOutcome::Closed;
+        }
+        let mut blocked = connection.blocked;
+        if !blocked && connection.outbound.as_ref().is_some_and(|outbound| outbound.bytes() > bounds.bytes / 2) {
+            // Only the end of the turn is waited for; that is no reason to drop anything.
+            self.flush(slot);
+            let connection = self.at(slot);
+            if connection.state != State::Open {
+                return SendOutcome::Closed;
+            }
+            blocked = connection.blocked;
+        }
+        if !self.outbound(slot).push_direct(frame, ticket, bounds) {
+            self.metrics().messages_direct_dropped.add(1);
+            return SendOutcome::Dropped;
+        }
+        self.metrics().messages_direct.add(1);
+        self.mark_dirty(slot);
+        if blocked { SendOutcome::Queued } else { SendOutcome::Written }
+    }
+
+    /// Sends a control frame, behind what waits. A peer that floods us with pings but does not read is not answered any
+    /// more; the bound keeps its queue finite.
+    pub fn send_control(&mut self, slot: u32, frame: Vec<u8>) -> SendOutcome {
+        if self.at(slot).state != State::Open {
+            return SendOutcome::Closed;
+        }
+        let outbound = self.outbound(slot);
+        if outbound.messages() >= CONTROL_PENDING_MAX && self.at(slot).blocked {
+            return SendOutcome::Dropped;
+        }
+        self.outbound(slot).push_control(frame);
+        self.mark_dirty(slot);
+        if self.at(slot).blocked { SendOutcome::Queued } else { SendOutcome::Written }
+    }
+
+    /// Writes what waits for the connections that have something new.
+    pub fn flush_dirty(&mut self) {
+        while let Some(slot) = self.dirty.pop() {
+            // A slot is given to another connection only after the turn in which this list is worked off.
+            if let Some(connection) = self.connections.get_mut(slot as usize) {
+                connection.dirty = false;
+                self.flush(slot);
+            }
+        }
+    }
+
+    /// Writes what waits for a connection, until it is written or the socket takes no more.
+    pub fn flush(&mut self, slot: u32) {
+        if self.connections[slot as usize].blocked {
+            return;
+        }
+        loop {
+            match self.write_once(slot) {
+                Written::All => return self.caught_up(slot),
+                Written::Some => {}
+                Written::Blocked => return self.block(slot),
+                Written::Failed => return self.end(slot, CloseCause::PeerReset),
+                Written::Nothing => return,
+            }
+        }
+    }
+
+    fn write_once(&mut self, slot: u32) -> Written {
+        let Self { connections, shared, shard, calls, .. } = self;
+        let connection = &mut connections[slot as usize];
+        if connection.state == State::Ended {
+            return Written::Nothing;
+        }
+        let Some(outbound) = &mut connection.outbound else { return Written::Nothing };
+        let metrics = &shared.metrics[usize::from(*shard)];
+        let (offered, outcome) = {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let count = outbound.slices(&mut slices);
+            let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+            let outcome = match count {
+                0 => return Written::All,
+                1 => connection.stream.write(&slices[0]),
+                _ => connection.stream.write_vectored(&slices[..count]),
+            };
+            (offered, outcome)
+        };
+        metrics.writes.add(1);
+        let written = match outcome {
+            Ok(written) => written,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Written::Blocked,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Written::Some,
+            Err(_) => return Written::Failed,
+        };
+        metrics.bytes_out.add(written as u64);
+        let nanos = shared.clock.nanos();
+        let id = crate::id::ConnectionId { shard: *shard, slot, generation: connection.generation };
+        let mut latencies = metrics.latencies.lock();
+        outbound.advance(
+            written,
+            |ticket| calls.push_back((id, Call::Sent(ticket, true))),
+            |publication| {
+                let took = clamp_latency(nanos.saturating_sub(publication.nanos()));
+                latencies.delivery.saturating_record(took);
+            },
+        );
+        match (outbound.is_empty(), written < offered) {
+            (true, _) => Written::All,
+            (false, true) => Written::Blocked,
+            (false, false) => Written::Some,
+        }
+    }
+
+    /// Nothing waits any more.
+    fn caught_up(&mut self, slot: u32) {
+        self.release_outbound(slot);
+        let connection = self.at(slot);
+        let state = connection.state;
+        if std::mem::take(&mut connection.behind) {
+            self.metrics().backlogged.sub(1);
+            if state == State::Open {
+                self.call(slot, Call::Drain);
+            }
+        }
+        if state == State::Flushing {
+            self.linger(slot);
+        }
+    }
+
+    /// The socket takes more again.
+    pub fn writable(&mut self, slot: u32) {
+        let connection = self.at(slot);
+        if connection.blocked {
+            connection.blocked = false;
+            self.mark_dirty(slot);
+        }
+    }
+
+    /// Applies `pending_age` to the connections that are behind. Called every [`BACKLOG_CHECK`].
+    pub fn expire_backlog(&mut self) {
+        let mut backlog = std::mem::take(&mut self.backlog);
+        backlog.sort_unstable();
+        backlog.dedup();
+        backlog.retain(|(slot, generation)| {
+            self.connection(*slot, *generation).is_some_and(|connection| connection.behind)
+        });
+        for (slot, _) in &backlog {
+            let nanos = self.now.nanos;
+            if let Some(outbound) = &mut self.at(*slot).outbound
+                && outbound.expire(nanos) == Enqueued::Overflow
+            {
+                self.close_now(*slot, CloseCause::SlowConsumer);
+            }
+        }
+        self.backlog.append(&mut backlog);
+    }
+}
+
+enum Written {
+    All,
+    Some,
+    Blocked,
+    Failed,
+    Nothing,
+}
+
+/// The whole frame of a message.
+pub fn data_frame(message: Message<'_>) -> Vec<u8> {
+    let payload = message.payload();
+    let mut bytes = Vec::with_capacity(frame::header_len(payload.len()) + payload.len());
+    frame::put_data(&mut bytes, message.opcode(), payload);
+    bytes
+}
