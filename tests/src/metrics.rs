@@ -8,9 +8,9 @@ use crate::{Http, eventually};
 /// Open WebSocket connections, a gauge.
 const CONNECTIONS: &str = "fanfare_connections";
 /// Connections ended, by `cause`.
-const CLOSES: &str = "fanfare_closes_total";
+const CLOSES: &str = "fanfare_closed_total";
 /// Connections answered or dropped before they became a WebSocket, by `cause`.
-const REFUSALS: &str = "fanfare_refusals_total";
+const REFUSALS: &str = "fanfare_refused_total";
 
 /// All samples of one scrape.
 #[derive(Debug, Clone, Default)]

@@ -143,7 +143,7 @@ fn the_metrics_name_what_happens() {
     let metrics = server.metrics();
     assert_eq!(metrics.connections(), 1);
     let names = metrics.names().join(" ");
-    for part in ["accept", "connection", "message", "bytes", "deliver", "refus", "close", "queue", "turn"] {
+    for part in ["accepts", "connections", "messages", "bytes", "deliveries", "refused", "closed", "turn"] {
         assert!(names.contains(part), "nothing about '{part}' in: {names}");
     }
     assert!(names.contains("_bucket") || names.contains("quantile"), "there are histograms: {names}");
@@ -253,17 +253,14 @@ fn an_upgrade_on_a_kept_alive_connection_is_served() {
 #[test]
 fn an_upgrade_pipelined_behind_a_request_is_served_with_its_first_frames() {
     let server = Server::start();
-    let mut raw = Raw::connect(server.addr());
     let mut bytes = request_bytes("POST", "/api/publish?topic=before", &[], b"x");
     bytes.extend(upgrade_request(&format!("/topics/{}", topic("behind"))).into_bytes());
     bytes.extend(raw::frame(raw::op::TEXT, b"at once"));
-    let (stream, rest) = {
-        let mut http = Http::connect(server.addr());
-        http.send(&bytes);
-        assert_eq!(http.read_response().status, 200);
-        http.into_parts()
-    };
-    drop(std::mem::replace(&mut raw, Raw::of(stream, rest)));
+    let mut http = Http::connect(server.addr());
+    http.send(&bytes);
+    assert_eq!(http.read_response().status, 200);
+    let (stream, rest) = http.into_parts();
+    let mut raw = Raw::of(stream, rest);
     assert_eq!(raw.read_head().status, 101);
     assert_eq!(raw.read_frame().text(), "at once");
 }

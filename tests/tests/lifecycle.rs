@@ -49,9 +49,9 @@ fn what_was_published_before_the_end_is_still_delivered() {
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }
 
-/// A client that ignores the Close frame holds the shutdown up, up to its own timeout.
+/// A client that ignores the Close frame holds the shutdown up for `close_timeout`, 5 s.
 fn server_held_up() -> (Server, Raw, Http) {
-    let server = Server::with(&["--close-timeout-s", "300", "--shutdown-timeout-s", "300"]);
+    let server = Server::with(&["--shutdown-timeout-s", "300"]);
     let stubborn = Raw::open(server.addr(), "/topics/t");
     let mut http = server.http();
     assert_eq!(http.get("/readyz").status, 200);
@@ -113,7 +113,7 @@ fn connections_in_the_queue_of_a_stopping_server_are_served_not_reset() {
 
 #[test]
 fn a_dead_reader_does_not_hold_up_the_end() {
-    let mut server = Server::with(&["--close-timeout-s", "1", "--shutdown-timeout-s", "2"]);
+    let mut server = Server::with(&["--shutdown-timeout-s", "2"]);
     let _stalled = Raw::open_narrow(server.addr(), "/topics/stalled?mode=subscribe");
     let mut http = server.http();
     for _ in 0..50 {

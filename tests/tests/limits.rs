@@ -337,7 +337,7 @@ fn a_stalled_subscriber_costs_no_more_memory_than_its_bound() {
 
 #[test]
 fn one_connection_cannot_queue_more_than_its_total_bound_over_many_topics() {
-    let server = Server::start();
+    let server = Server::with(&["--history-messages", "0"]);
     let mut stalled = Raw::connect_narrow(server.addr());
     stalled.upgrade("/ws");
     let subscribe = |n: u32| format!(r#"{{"type":"subscribe","topic":"wide.{n}"}}"#);

@@ -224,7 +224,7 @@ fn an_unsubscribed_topic_is_silent() {
 
 #[test]
 fn a_topic_is_gone_when_unused() {
-    let server = Server::with(&["--topic-idle-s", "1"]);
+    let server = Server::with(&["--topic-idle-s", "1", "--history-messages", "0"]);
     let name = topic("unused");
     let client = Client::connect(&server, &format!("/topics/{name}"));
     assert!(server.http().topic(&name).is_some());
