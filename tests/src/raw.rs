@@ -332,6 +332,16 @@ impl Raw {
         }
     }
 
+    /// Reads everything up to the end of the connection.
+    ///
+    /// # Panics
+    /// If it does not end within the deadline.
+    #[track_caller]
+    pub fn read_rest(&mut self) -> Vec<u8> {
+        while self.fill().is_ok() {}
+        self.unread().to_vec()
+    }
+
     /// Reads for at most `patience` and tells whether anything is there to be taken, the end of the connection included.
     ///
     /// # Panics

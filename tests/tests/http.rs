@@ -191,22 +191,25 @@ fn a_request_in_single_bytes_and_one_with_its_body_later_are_served() {
 }
 
 #[test]
-fn two_readings_of_where_a_body_ends_are_refused() {
+fn two_readings_of_where_a_body_ends_never_become_two_requests() {
     let server = Server::start();
     let heads = [
-        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
-        "Content-Length: 4\r\nContent-Length: 5\r\n",
-        "Content-Length: +4\r\n",
-        "Transfer-Encoding: chunked, identity\r\n",
+        ("Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", true),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", true),
+        ("Content-Length: 4\r\nContent-Length: 5\r\n", false),
+        ("Content-Length: +4\r\n", false),
+        ("Transfer-Encoding: chunked, identity\r\n", false),
     ];
-    for head in heads {
+    for (head, may_be_read) in heads {
         let mut raw = Raw::connect(server.addr());
         // What one reading takes for the body, another takes for a request.
         let smuggled = "0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
         raw.send(format!("POST /api/publish?topic=smuggled HTTP/1.1\r\nHost: x\r\n{head}\r\n{smuggled}"));
-        assert_eq!(raw.read_head().status, 400, "{head}");
-        raw.read_to_end();
+        let status = raw.read_head().status;
+        // RFC 9112 section 6.1 lets a server go by Transfer-Encoding alone, if it closes the connection after the answer.
+        assert!(status == 400 || (status == 200 && may_be_read), "{head}: {status}");
+        let rest = raw.read_rest();
+        assert!(!String::from_utf8_lossy(&rest).contains("HTTP/1.1"), "{head}: the smuggled request was answered");
     }
 }
 
