@@ -48,6 +48,10 @@ impl<H: Handler> Shard<H> {
             }
             let all = scratch.len();
             self.scratch = scratch;
+            if !self.core.connections.contains(slot as usize) {
+                // It speaks plain HTTP and belongs to the control plane now.
+                return;
+            }
             match input {
                 // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
                 Input::Bytes(length) if length < all => return,
