@@ -304,7 +304,7 @@ impl EngineHandle {
 
     /// Begins to end in order, without waiting; see `Engine::shutdown`.
     pub fn begin_shutdown(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+        self.0.stopping.store(true, Ordering::SeqCst);
         for inbox in &self.0.inboxes.0 {
             inbox.wake();
         }

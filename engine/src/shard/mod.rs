@@ -130,7 +130,17 @@ impl<H: Handler> Shard<H> {
     /// How long to wait: not at all if there is work left.
     fn timeout(&self) -> Option<Duration> {
         let busy = self.core.has_work() || !self.accepting.is_empty();
-        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) { Some(Duration::ZERO) } else { self.patience() }
+        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) || self.has_to_stop() {
+            Some(Duration::ZERO)
+        } else {
+            self.patience()
+        }
+    }
+
+    /// Whether it has been asked to stop and has not begun to. Looked at after saying that it may sleep: who asks before
+    /// that does not wake it, who asks after that does.
+    fn has_to_stop(&self) -> bool {
+        self.stopping_since.is_none() && self.core.shared.is_stopping()
     }
 
     /// Waits for sockets, other threads or timers.

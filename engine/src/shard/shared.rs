@@ -180,6 +180,7 @@ impl Shared {
     /// Whether the engine is ending.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        // In one order with the flag by which a shard says that it has to be woken.
+        self.stopping.load(Ordering::SeqCst)
     }
 }
