@@ -65,7 +65,7 @@ impl<'a> Acting<'a> {
                 Late::Send(frame, ticket) => {
                     let outcome = core.send_frame(*slot, frame, ticket);
                     if let (SendOutcome::Closed | SendOutcome::Dropped, Some(ticket)) = (outcome, ticket) {
-                        core.call(*slot, super::core::Call::Sent(ticket, false));
+                        core.tell_unsent(*slot, ticket);
                     }
                 }
                 Late::Close(code, reason) => core.close(*slot, CloseCause::Application, code, &reason),
