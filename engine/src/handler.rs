@@ -528,7 +528,8 @@ impl<D> Context<'_, D> {
     }
 
     /// Lets another thread finish what takes long: messages of this connection wait, in order, until the [`Deferred`] is
-    /// completed or dropped; then [`Handler::resume`] is called with its value (not if it was dropped).
+    /// completed or dropped; then [`Handler::resume`] is called with its value (not if it was dropped). Several deferrals are
+    /// all waited for.
     #[must_use]
     pub fn defer(&mut self) -> Deferred {
         self.actions.defer()

@@ -180,7 +180,7 @@ impl Actions for Acting<'_> {
 
     fn defer(&mut self) -> Deferred {
         let connection = self.core.at(self.slot);
-        connection.deferred = connection.state == State::Open;
+        connection.deferred += u32::from(connection.state == State::Open);
         Deferred { engine: self.core.engine.clone(), id: self.core.id(self.slot), done: false }
     }
 

@@ -111,7 +111,7 @@ impl Core {
     fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
         self.leave_all(slot);
         let connection = self.at(slot);
-        (connection.deferred, connection.retrying) = (false, false);
+        (connection.deferred, connection.retrying) = (0, false);
         let rare = connection.rare();
         rare.stash = None;
         rare.timers.clear();

@@ -262,9 +262,11 @@ impl<H: Handler> Shard<H> {
     /// A deferral has been completed: its value first, then the messages that have waited.
     fn resume(&mut self, slot: u32, value: Option<Box<dyn Any + Send>>) {
         let connection = self.core.at(slot);
-        if connection.state != State::Open || !std::mem::take(&mut connection.deferred) {
+        if connection.state != State::Open {
             return;
         }
+        // What was deferred after the connection had ended was not counted, and is not told.
+        connection.deferred -= 1;
         if let Some(value) = value {
             self.call(slot, |handler, ctx| handler.resume(ctx, value));
         }
