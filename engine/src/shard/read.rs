@@ -152,6 +152,8 @@ impl<H: Handler> Shard<H> {
             return;
         }
         let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
+        // It was not read from meanwhile: the silence was not the peer's.
+        self.core.at(slot).read_tick = self.core.tick() as u32;
         let Some(Stash { message, mut bytes }) = stash else { return self.core.read_again(slot) };
         if let Some((opcode, payload)) = message
             && self.message(slot, as_message(opcode, &payload))
