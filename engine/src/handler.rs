@@ -535,7 +535,8 @@ impl<D> Context<'_, D> {
         self.actions.defer()
     }
 
-    /// Calls [`Handler::timer`] with this token after a while, rounded up to the timer wheel's 4 ms. Setting a token again
+    /// Calls [`Handler::timer`] with this token after a while: never early, and up to two of the timer wheel's ticks of 4 ms
+    /// late. Setting a token again
     /// moves its timer. False if the connection is closing or has 16 timers already.
     pub fn set_timer(&mut self, after: Duration, token: u64) -> bool {
         self.actions.set_timer(after, token)

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::connection::State;
-use super::core::{Core, ticks_of};
+use super::core::{Core, ticks, ticks_of};
 use super::timer::{TICK_MS, Timer};
 use super::write::data_frame;
 use crate::close::CloseCause;
@@ -189,7 +189,8 @@ impl Actions for Acting<'_> {
         if !self.is_open() {
             return false;
         }
-        let tick = self.core.tick() + ticks_of(after);
+        // The tick that is going on has begun earlier, and the turn, too: counted from its beginning it would come early.
+        let tick = ticks(self.core.shared.clock.now()) + 1 + ticks_of(after);
         let slot = self.slot;
         let connection = self.core.at(slot);
         let generation = connection.generation;

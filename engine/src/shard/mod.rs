@@ -157,7 +157,7 @@ impl<H: Handler> Shard<H> {
     fn patience(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.core.wheel.next_tick().map(|tick| {
-            let due = Duration::from_millis((tick + 1) * TICK_MS);
+            let due = Duration::from_millis(tick * TICK_MS);
             due.saturating_sub(Duration::from_nanos(self.core.shared.clock.nanos()))
         });
         let retry = (!self.core.retrying.is_empty()).then_some(RETRY);
@@ -238,8 +238,10 @@ impl<H: Handler> Shard<H> {
                 Call::Drain => {
                     self.call(slot, |handler, ctx| handler.drain(ctx));
                 }
-                Call::Timer(token) => {
-                    self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                Call::Timer(timer) => {
+                    if let Some(token) = self.core.take_timer(timer) {
+                        self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                    }
                 }
             }
         }
@@ -309,11 +311,7 @@ impl<H: Handler> Shard<H> {
             }
             match timer.token {
                 None => self.core.check(timer),
-                Some(_) => {
-                    if let Some(token) = self.core.take_timer(timer) {
-                        self.core.call(timer.slot, Call::Timer(token));
-                    }
-                }
+                Some(_) => self.core.call(timer.slot, Call::Timer(timer)),
             }
         }
         let now = Instant::now();
