@@ -30,6 +30,7 @@ impl Core {
             return;
         }
         let code = if frame::is_sendable_close_code(code) { code } else { 1000 };
+        let reason = &reason[..reason.floor_char_boundary(frame::CLOSE_REASON_MAX)];
         self.conclude(slot, cause, code, reason);
         self.say_close(slot, Some(code), reason, State::Closing);
     }
