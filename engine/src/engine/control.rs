@@ -237,8 +237,10 @@ impl<H: Handler> Plane<H> {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
         let upgrade = Upgrade { request: head, peer, local, id: None };
-        let decision = catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade)))
-            .map_err(|_| refuse(500, "handler_panic", "internal error"))?;
+        let decision = catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| {
+            self.engine.shared().control.handler_panics.add(1);
+            refuse(500, "handler_panic", "internal error")
+        })?;
         let accept = match decision {
             Decision::Accept(accept) => accept,
             Decision::Refuse(refusal) => {

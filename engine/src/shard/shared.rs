@@ -88,6 +88,8 @@ pub struct ControlCounts {
     pub upgrades: Count,
     /// Upgrades refused there.
     pub refused: Count,
+    /// Panics of the handler while deciding them.
+    pub handler_panics: Count,
 }
 
 /// What a shard begins with.
