@@ -88,7 +88,7 @@ pub struct ControlCounts {
     pub upgrades: Count,
     /// Upgrades refused there.
     pub refused: Count,
-    /// Panics of the handler while deciding them.
+    /// Panics of the handler while deciding them, and of routes.
     pub handler_panics: Count,
 }
 
