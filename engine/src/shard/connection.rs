@@ -94,7 +94,9 @@ pub struct Connection {
     pub retrying: bool,
     /// Was blocked since its queue was last empty: the handler is told when it is.
     pub behind: bool,
-    /// The peer has ended its side.
+    /// The kernel has said that the end of the stream is there, perhaps behind bytes not read yet; it says so once.
+    pub hung_up: bool,
+    /// The peer has ended its side, and all it sent has been read.
     pub read_closed: bool,
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,
@@ -126,6 +128,7 @@ impl Connection {
             deferred: 0,
             retrying: false,
             behind: false,
+            hung_up: false,
             read_closed: false,
             session: Session::new(Role::Server),
             outbound: None,

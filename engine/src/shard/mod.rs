@@ -191,6 +191,7 @@ impl<H: Handler> Shard<H> {
             if event.is_writable() {
                 self.core.writable(slot);
             }
+            self.core.at(slot).hung_up |= event.is_read_closed();
             if event.is_readable() || event.is_read_closed() {
                 self.read(slot);
             }

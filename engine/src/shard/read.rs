@@ -43,8 +43,9 @@ impl<H: Handler> Shard<H> {
                 return;
             }
             match input {
-                // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
-                Input::Bytes(length) if length < all => return,
+                // A read that does not fill the buffer has emptied the socket: the next bytes make a new event. The end of
+                // the stream, once told, does not.
+                Input::Bytes(length) if length < all && !self.core.at(slot).hung_up => return,
                 Input::Bytes(_) => {}
                 Input::Nothing => return,
                 Input::Ended => return self.core.read_ended(slot),
