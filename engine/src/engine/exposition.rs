@@ -92,6 +92,12 @@ impl Collector for Scrape {
             "WebSocket upgrades refused there",
             shared.control.refused.get(),
         )?;
+        counter(
+            &mut encoder,
+            "http_handler_panics",
+            "Panics of the program's handler and routes there",
+            shared.control.handler_panics.get(),
+        )?;
         let http = shared.http_connections.load(Ordering::Relaxed) as u64;
         gauge(&mut encoder, "http_connections", "Connections on the control plane", http)?;
         let uptime = shared.clock.nanos() / 1_000_000_000;

@@ -17,7 +17,7 @@ use crate::pubsub::topic::Topic;
 use crate::pubsub::{
     Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicSettings,
 };
-use crate::shard::inbox::{Command, ConnectionInfo};
+use crate::shard::inbox::{Command, ConnectionInfo, NotTaken};
 use crate::shard::shared::Shared;
 use crate::shard::write::data_frame;
 use crate::ws::Message;
@@ -149,7 +149,10 @@ impl EngineHandle {
         if self.0.aborting.load(Ordering::Relaxed) {
             return Err(EngineError::ShuttingDown);
         }
-        inbox.command(command).map_err(|_| EngineError::Overloaded)
+        inbox.command(command).map_err(|not_taken| match not_taken {
+            NotTaken::Full => EngineError::Overloaded,
+            NotTaken::Ended => EngineError::ShuttingDown,
+        })
     }
 
     fn ask<T>(&self, id: ConnectionId, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Reply<T> {
@@ -304,7 +307,7 @@ impl EngineHandle {
 
     /// Begins to end in order, without waiting; see `Engine::shutdown`.
     pub fn begin_shutdown(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+        self.0.stopping.store(true, Ordering::SeqCst);
         for inbox in &self.0.inboxes.0 {
             inbox.wake();
         }

@@ -482,20 +482,32 @@ impl Outbound {
         self.close_up();
     }
 
-    /// Drops everything that is not a half-written frame: the connection ends. `unsent` is told the tickets. With
-    /// `keep_begun` the half-written frame stays, so that a Close frame can follow it.
-    pub fn discard(&mut self, keep_begun: bool, mut unsent: impl FnMut(u64)) {
+    /// Whether a message that waits has a ticket.
+    #[must_use]
+    pub fn has_tickets(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.kind, Kind::Direct { ticket: Some(_) }))
+    }
+
+    /// Takes the tickets away from what waits: nobody will be told any more.
+    pub fn take_tickets(&mut self, mut taken: impl FnMut(u64)) {
+        for entry in &mut self.entries {
+            if let Kind::Direct { ticket } = &mut entry.kind
+                && let Some(ticket) = ticket.take()
+            {
+                taken(ticket);
+            }
+        }
+    }
+
+    /// Drops everything that is not a half-written frame: the connection ends. With `keep_begun` the half-written frame
+    /// stays, so that a Close frame can follow it.
+    pub fn discard(&mut self, keep_begun: bool) {
         let kept = usize::from(keep_begun && self.written > 0);
         for index in (kept..self.entries.len()).rev() {
             let entry = &self.entries[index];
             match entry.kind {
                 _ if entry.is_hole() => continue,
-                Kind::Control => {}
-                Kind::Direct { ticket } => {
-                    if let Some(ticket) = ticket {
-                        unsent(ticket);
-                    }
-                }
+                Kind::Control | Kind::Direct { .. } => {}
                 Kind::Live { lane } | Kind::Replay { lane } => {
                     let lane = &self.lanes[usize::from(lane)];
                     lane.topic.tally(lane.shard).discarded.add(1);

@@ -1,15 +1,15 @@
 //! What a handler may do: the shard's side of a [`Context`](crate::handler::Context).
 //!
 //! A connection sees what its handler does in the order it was done. Publications take the way through the inbox, so
-//! whatever a handler sends, or closes, after it has published in the same call is held back until the call has returned and
-//! the inbox has been taken.
+//! whatever a handler sends, or closes, after it has published in the same call is held back until the inbox has been taken:
+//! when the call has returned, or before the handler does something that must not overtake it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::connection::State;
-use super::core::{Core, ticks_of};
+use super::core::{Core, ticks, ticks_of};
 use super::timer::{TICK_MS, Timer};
 use super::write::data_frame;
 use crate::close::CloseCause;
@@ -44,24 +44,33 @@ impl<'a> Acting<'a> {
     }
 
     /// The call has returned. True if the handler wants the message again.
-    pub fn finish(self) -> bool {
-        let Self { core, slot, late, retry, .. } = self;
-        if !late.is_empty() {
-            core.take_inbox();
-            core.catch_up(slot);
-            for late in late {
-                match late {
-                    Late::Send(frame, ticket) => {
-                        let outcome = core.send_frame(slot, frame, ticket);
-                        if let (SendOutcome::Closed | SendOutcome::Dropped, Some(ticket)) = (outcome, ticket) {
-                            core.call(slot, super::core::Call::Sent(ticket, false));
-                        }
+    pub fn finish(mut self) -> bool {
+        if !self.late.is_empty() {
+            self.settle();
+        }
+        self.retry
+    }
+
+    /// Gives the connection what was published, and then what was held back behind it.
+    fn settle(&mut self) {
+        if !std::mem::take(&mut self.published) {
+            return;
+        }
+        let Self { core, slot, .. } = self;
+        core.take_inbox();
+        core.catch_up(*slot);
+        self.late_bytes = 0;
+        for late in std::mem::take(&mut self.late) {
+            match late {
+                Late::Send(frame, ticket) => {
+                    let outcome = core.send_frame(*slot, frame, ticket);
+                    if let (SendOutcome::Closed | SendOutcome::Dropped, Some(ticket)) = (outcome, ticket) {
+                        core.tell_unsent(*slot, ticket);
                     }
-                    Late::Close(code, reason) => core.close(slot, CloseCause::Application, code, &reason),
                 }
+                Late::Close(code, reason) => core.close(*slot, CloseCause::Application, code, &reason),
             }
         }
-        retry
     }
 
     fn is_open(&self) -> bool {
@@ -99,15 +108,15 @@ impl Actions for Acting<'_> {
         if !self.is_open() {
             return SendOutcome::Closed;
         }
+        let (pending, bounds) = (self.pending(), self.core.bounds());
+        if pending.bytes + message.len() > bounds.bytes / 2 || pending.messages >= bounds.messages {
+            // Before anything is dropped, what can be written is.
+            self.settle();
+        }
         if !self.published {
             return self.core.send_message(self.slot, message, ticket);
         }
-        let (pending, bounds) = (self.pending(), self.core.bounds());
         let frame = data_frame(message);
-        if pending.messages > 0 && (pending.bytes + frame.len() > bounds.bytes || pending.messages >= bounds.messages) {
-            self.core.metrics().messages_direct_dropped.add(1);
-            return SendOutcome::Dropped;
-        }
         self.late_bytes += frame.len();
         self.late.push(Late::Send(frame, ticket));
         if self.core.connections[self.slot as usize].blocked { SendOutcome::Queued } else { SendOutcome::Written }
@@ -117,6 +126,7 @@ impl Actions for Acting<'_> {
         let payload = &payload[..payload.len().min(frame::CONTROL_PAYLOAD_MAX)];
         let mut bytes = Vec::with_capacity(2 + payload.len());
         frame::put_ping(&mut bytes, payload);
+        self.settle();
         self.core.send_control(self.slot, bytes)
     }
 
@@ -136,14 +146,13 @@ impl Actions for Acting<'_> {
         subscribe: Subscribe,
         greet: &mut Greeting<'_>,
     ) -> Result<Subscribed, SubscribeError> {
+        self.settle();
         self.core.subscribe(self.slot, topic, subscribe, greet)
     }
 
     fn unsubscribe(&mut self, topic: &str) -> bool {
-        if self.published {
-            // What was published before is still wanted.
-            self.core.take_inbox();
-        }
+        // What was published before is still wanted.
+        self.settle();
         self.core.unsubscribe(self.slot, topic)
     }
 
@@ -156,6 +165,9 @@ impl Actions for Acting<'_> {
     }
 
     fn publish(&mut self, topic: &str, message: Message<'_>, publish: Publish<'_>) -> Result<Published, PublishError> {
+        if !self.late.is_empty() {
+            self.settle();
+        }
         let except = publish.others.then(|| self.id());
         let published = self.core.shared.publish(topic, message, publish.key, except)?;
         self.published = true;
@@ -168,7 +180,7 @@ impl Actions for Acting<'_> {
 
     fn defer(&mut self) -> Deferred {
         let connection = self.core.at(self.slot);
-        connection.deferred = connection.state == State::Open;
+        connection.deferred += u32::from(connection.state == State::Open);
         Deferred { engine: self.core.engine.clone(), id: self.core.id(self.slot), done: false }
     }
 
@@ -177,7 +189,8 @@ impl Actions for Acting<'_> {
         if !self.is_open() {
             return false;
         }
-        let tick = self.core.tick() + ticks_of(after);
+        // The tick that is going on has begun earlier, and the turn, too: counted from its beginning it would come early.
+        let tick = ticks(self.core.shared.clock.now()) + 1 + ticks_of(after);
         let slot = self.slot;
         let connection = self.core.at(slot);
         let generation = connection.generation;

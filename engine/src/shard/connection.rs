@@ -88,8 +88,8 @@ pub struct Connection {
     pub dirty: bool,
     /// On the list of sockets that may have more to read.
     pub unread: bool,
-    /// The handler has deferred: no messages until it is completed.
-    pub deferred: bool,
+    /// How many deferrals are not completed yet: no messages until there are none.
+    pub deferred: u32,
     /// A message waits to be handled again.
     pub retrying: bool,
     /// Was blocked since its queue was last empty: the handler is told when it is.
@@ -123,7 +123,7 @@ impl Connection {
             blocked: false,
             dirty: false,
             unread: false,
-            deferred: false,
+            deferred: 0,
             retrying: false,
             behind: false,
             read_closed: false,
@@ -147,7 +147,7 @@ impl Connection {
     /// Whether messages may be handled now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.deferred || self.retrying
+        self.deferred > 0 || self.retrying
     }
 
     /// The subscription at an entry of the shard.

@@ -35,8 +35,8 @@ pub enum Call {
     Drain,
     /// A tracked message was written, or never will be.
     Sent(u64, bool),
-    /// A timer has run out.
-    Timer(u64),
+    /// A timer has run out, unless it is cancelled before the handler is told.
+    Timer(Timer),
     /// A deferral has been completed.
     Resume(Option<Box<dyn Any + Send>>),
     /// The connection has ended.

@@ -130,7 +130,17 @@ impl<H: Handler> Shard<H> {
     /// How long to wait: not at all if there is work left.
     fn timeout(&self) -> Option<Duration> {
         let busy = self.core.has_work() || !self.accepting.is_empty();
-        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) { Some(Duration::ZERO) } else { self.patience() }
+        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) || self.has_to_stop() {
+            Some(Duration::ZERO)
+        } else {
+            self.patience()
+        }
+    }
+
+    /// Whether it has been asked to stop and has not begun to. Looked at after saying that it may sleep: who asks before
+    /// that does not wake it, who asks after that does.
+    fn has_to_stop(&self) -> bool {
+        self.stopping_since.is_none() && self.core.shared.is_stopping()
     }
 
     /// Waits for sockets, other threads or timers.
@@ -147,7 +157,7 @@ impl<H: Handler> Shard<H> {
     fn patience(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.core.wheel.next_tick().map(|tick| {
-            let due = Duration::from_millis((tick + 1) * TICK_MS);
+            let due = Duration::from_millis(tick * TICK_MS);
             due.saturating_sub(Duration::from_nanos(self.core.shared.clock.nanos()))
         });
         let retry = (!self.core.retrying.is_empty()).then_some(RETRY);
@@ -228,8 +238,10 @@ impl<H: Handler> Shard<H> {
                 Call::Drain => {
                     self.call(slot, |handler, ctx| handler.drain(ctx));
                 }
-                Call::Timer(token) => {
-                    self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                Call::Timer(timer) => {
+                    if let Some(token) = self.core.take_timer(timer) {
+                        self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                    }
                 }
             }
         }
@@ -252,9 +264,11 @@ impl<H: Handler> Shard<H> {
     /// A deferral has been completed: its value first, then the messages that have waited.
     fn resume(&mut self, slot: u32, value: Option<Box<dyn Any + Send>>) {
         let connection = self.core.at(slot);
-        if connection.state != State::Open || !std::mem::take(&mut connection.deferred) {
+        if connection.state != State::Open {
             return;
         }
+        // What was deferred after the connection had ended was not counted, and is not told.
+        connection.deferred -= 1;
         if let Some(value) = value {
             self.call(slot, |handler, ctx| handler.resume(ctx, value));
         }
@@ -297,11 +311,7 @@ impl<H: Handler> Shard<H> {
             }
             match timer.token {
                 None => self.core.check(timer),
-                Some(_) => {
-                    if let Some(token) = self.core.take_timer(timer) {
-                        self.core.call(timer.slot, Call::Timer(token));
-                    }
-                }
+                Some(_) => self.core.call(timer.slot, Call::Timer(timer)),
             }
         }
         let now = Instant::now();

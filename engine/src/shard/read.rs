@@ -23,16 +23,6 @@ enum Input {
     Failed,
 }
 
-/// What the peer has sent, after the handler has been told.
-enum Step {
-    /// Nothing more in these bytes.
-    Done,
-    /// An event that ended here.
-    Event(usize),
-    /// The handler has to wait; what follows is kept.
-    Paused(usize),
-}
-
 impl<H: Handler> Shard<H> {
     /// Reads what a socket has, up to its share of the turn.
     pub(super) fn read(&mut self, slot: u32) {
@@ -48,6 +38,10 @@ impl<H: Handler> Shard<H> {
             }
             let all = scratch.len();
             self.scratch = scratch;
+            if !self.core.connections.contains(slot as usize) {
+                // It speaks plain HTTP and belongs to the control plane now.
+                return;
+            }
             match input {
                 // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
                 Input::Bytes(length) if length < all => return,
@@ -79,22 +73,20 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    /// Gives bytes to the session, and its events to the handler.
+    /// Gives bytes to the session, and its events to the handler. As soon as the handler has to wait, the rest is kept.
     pub(super) fn feed(&mut self, slot: u32, bytes: &mut [u8]) {
         // Taken out while the handler is called, which may do anything to the connection but read.
         let placeholder = Session::new(crate::ws::session::Role::Server);
         let mut session = std::mem::replace(&mut self.core.at(slot).session, placeholder);
         let mut at = 0;
         while at < bytes.len() {
+            let connection = self.core.at(slot);
+            if connection.state == State::Open && connection.is_paused() {
+                connection.rare().stash.get_or_insert_default().bytes.extend_from_slice(&bytes[at..]);
+                break;
+            }
             match self.step(slot, &mut session, &mut bytes[at..]) {
-                Ok(Step::Done) => break,
-                Ok(Step::Event(consumed)) => at += consumed,
-                Ok(Step::Paused(consumed)) => {
-                    at += consumed;
-                    let stash = self.core.at(slot).rare().stash.get_or_insert_default();
-                    stash.bytes.extend_from_slice(&bytes[at..]);
-                    break;
-                }
+                Ok(consumed) => at += consumed,
                 Err(error) => {
                     self.core.fail(slot, &error);
                     break;
@@ -105,10 +97,11 @@ impl<H: Handler> Shard<H> {
         self.core.at(slot).session = session;
     }
 
-    fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<Step, ProtocolError> {
+    /// The next event; how many bytes there were to it.
+    fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<usize, ProtocolError> {
         let limits = Limits { message_bytes: self.core.shared.settings.message_bytes };
         let received = session.receive(bytes, &limits)?;
-        let Some(event) = received.event else { return Ok(Step::Done) };
+        let Some(event) = received.event else { return Ok(received.consumed) };
         let open = self.core.at(slot).state == State::Open;
         match event {
             Event::Close { code, reason } => self.core.peer_closes(slot, code, reason),
@@ -130,9 +123,7 @@ impl<H: Handler> Shard<H> {
                 self.call(slot, |handler, ctx| handler.pong(ctx, payload));
             }
         }
-        let connection = self.core.at(slot);
-        let paused = connection.state == State::Open && connection.is_paused();
-        Ok(if paused { Step::Paused(received.consumed) } else { Step::Event(received.consumed) })
+        Ok(received.consumed)
     }
 
     /// Gives a message to the handler. True if it wants to be given it again.
@@ -161,16 +152,13 @@ impl<H: Handler> Shard<H> {
             return;
         }
         let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
+        // It was not read from meanwhile: the silence was not the peer's.
+        self.core.at(slot).read_tick = self.core.tick() as u32;
         let Some(Stash { message, mut bytes }) = stash else { return self.core.read_again(slot) };
         if let Some((opcode, payload)) = message
             && self.message(slot, as_message(opcode, &payload))
         {
             self.core.hold(slot, (opcode, payload));
-        }
-        let connection = self.core.at(slot);
-        if connection.state == State::Open && connection.is_paused() {
-            connection.rare().stash.get_or_insert_default().bytes.append(&mut bytes);
-            return;
         }
         self.feed(slot, &mut bytes);
         self.core.read_again(slot);

@@ -88,6 +88,8 @@ pub struct ControlCounts {
     pub upgrades: Count,
     /// Upgrades refused there.
     pub refused: Count,
+    /// Panics of the handler while deciding them, and of routes.
+    pub handler_panics: Count,
 }
 
 /// What a shard begins with.
@@ -180,6 +182,7 @@ impl Shared {
     /// Whether the engine is ending.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        // In one order with the flag by which a shard says that it has to be woken.
+        self.stopping.load(Ordering::SeqCst)
     }
 }
