@@ -293,7 +293,7 @@ impl EngineHandle {
     /// The addresses it listens on.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
-        self.0.local_addrs.get().map_or(&[], Vec::as_slice)
+        &self.0.local_addrs
     }
 
     /// All metrics in the OpenMetrics text format, which Prometheus reads.

@@ -5,30 +5,24 @@ mod control;
 mod exposition;
 mod handle;
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use mio::{Poll, Waker};
 use tokio::sync::oneshot;
 
 pub use self::handle::{EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 use crate::config::Settings;
 use crate::handler::Handler;
-use crate::metrics::ShardMetrics;
-use crate::net::{handover, listener};
+use crate::net::listener;
 use crate::pubsub::encoding::{Encoding, Encodings};
 use crate::pubsub::settings::TopicRules;
-use crate::pubsub::topics::Topics;
 use crate::shard::Shard;
-use crate::shard::inbox::{AllInboxes, Inbox};
-use crate::shard::shared::{Clock, Shared};
+use crate::shard::shared::Shared;
 
 type MakeRouter = Box<dyn FnOnce(EngineHandle) -> Router + Send>;
 
@@ -104,34 +98,7 @@ impl<H: Handler> EngineBuilder<H> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let (addrs, listeners) = open_listeners(&self.listen, shards, &self.settings)?;
-        let polls = (0..shards).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let (mut inboxes, mut receivers) = (Vec::new(), Vec::new());
-        for poll in &polls {
-            let waker = Waker::new(poll.registry(), crate::shard::WAKER)?;
-            let (inbox, receiver) = Inbox::new(&self.settings, waker);
-            inboxes.push(inbox);
-            receivers.push(receiver);
-        }
-        let (handover, handovers) = handover::channel(self.settings.http_connections_max);
-        let idle_nanos = self.settings.topic_idle.as_nanos() as u64;
-        // Seeded by the system at random: epochs of two runs are not taken for one another.
-        let seed = RandomState::new().hash_one(std::process::id());
-        let shared = Arc::new(Shared {
-            clock: Clock::default(),
-            topics: Topics::new(self.topics, shards, self.settings.topics_max, idle_nanos, seed),
-            inboxes: AllInboxes(inboxes),
-            metrics: (0..shards).map(|_| ShardMetrics::default()).collect(),
-            overloaded: Default::default(),
-            connections: Default::default(),
-            http_connections: Default::default(),
-            control: Default::default(),
-            stopping: Default::default(),
-            aborting: Default::default(),
-            local_addrs: OnceLock::from(addrs),
-            settings: self.settings,
-            encodings: self.encodings,
-            handover,
-        });
+        let (shared, seats, handovers) = Shared::new(self.settings, self.topics, self.encodings, shards, addrs)?;
         let handle = EngineHandle::new(shared);
         let handler = Arc::new(self.handler);
         let sweep = handle.shared().settings.topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
@@ -140,8 +107,8 @@ impl<H: Handler> EngineBuilder<H> {
         let control = thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(stopped))?;
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         let mut threads = Vec::new();
-        for (index, ((poll, receiver), acceptors)) in polls.into_iter().zip(receivers).zip(listeners).enumerate() {
-            let shard = Shard::new(index as u16, handle.clone(), poll, receiver, handler.clone(), acceptors)?;
+        for (index, (seat, acceptors)) in seats.into_iter().zip(listeners).enumerate() {
+            let shard = Shard::new(index as u16, handle.clone(), seat, handler.clone(), acceptors)?;
             let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
             threads.push(start_shard(index, shard, core)?);
         }

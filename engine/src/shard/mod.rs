@@ -26,7 +26,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
 use mio::{Events, Interest, Poll, Token};
 
 pub use self::accept::bad_header;
@@ -34,7 +33,8 @@ use self::actions::Acting;
 use self::connection::{Connection, State};
 pub use self::core::WAKER;
 use self::core::{Call, Core, from_token};
-use self::inbox::{Adoption, Item};
+use self::inbox::Adoption;
+use self::shared::Seat;
 use self::timer::TICK_MS;
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
@@ -75,11 +75,11 @@ impl<H: Handler> Shard<H> {
     pub fn new(
         shard: u16,
         engine: EngineHandle,
-        poll: Poll,
-        inbox: Receiver<Item>,
+        seat: Seat,
         handler: Arc<H>,
         mut acceptors: Vec<Acceptor>,
     ) -> std::io::Result<Self> {
+        let Seat { poll, inbox } = seat;
         for (index, acceptor) in acceptors.iter_mut().enumerate() {
             poll.registry().register(acceptor.listener(), listener_token(index), Interest::READABLE)?;
         }
@@ -104,12 +104,13 @@ impl<H: Handler> Shard<H> {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS_MAX);
         while !self.has_stopped() {
-            self.turn(&mut events);
+            let timeout = self.timeout();
+            self.turn(&mut events, timeout);
         }
     }
 
-    fn turn(&mut self, events: &mut Events) {
-        self.wait(events);
+    fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
+        self.wait(events, timeout);
         let began = self.core.shared.clock.nanos();
         self.stop_if_asked();
         self.take_events(events);
@@ -126,14 +127,14 @@ impl<H: Handler> Shard<H> {
         self.core.metrics().turn(Duration::from_nanos(took));
     }
 
-    /// Waits for sockets, other threads or timers; not at all if there is work left.
-    fn wait(&mut self, events: &mut Events) {
+    /// How long to wait: not at all if there is work left.
+    fn timeout(&self) -> Option<Duration> {
         let busy = self.core.has_work() || !self.accepting.is_empty();
-        let timeout = if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) {
-            Some(Duration::ZERO)
-        } else {
-            self.patience()
-        };
+        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) { Some(Duration::ZERO) } else { self.patience() }
+    }
+
+    /// Waits for sockets, other threads or timers.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) {
         if let Err(error) = self.poll.poll(events, timeout) {
             // A signal; anything else would come again at once and is not ours to repair.
             debug_assert_eq!(error.kind(), std::io::ErrorKind::Interrupted);
@@ -402,3 +403,6 @@ fn listener_index(token: Token, listeners: usize) -> Option<usize> {
     let index = WAKER.0.checked_sub(token.0 + 1)?;
     (index < listeners).then_some(index)
 }
+
+#[cfg(test)]
+mod simulation;

@@ -1,17 +1,26 @@
 //! What all shards, the control plane and embedders share: topics, inboxes, settings, clock, counters.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::inbox::AllInboxes;
+use crossbeam_channel::Receiver;
+use mio::{Poll, Waker};
+use tokio::sync::mpsc;
+
+use super::WAKER;
+use super::inbox::{AllInboxes, Inbox, Item};
 use crate::config::Settings;
 use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
-use crate::net::handover::HandoverSender;
+use crate::net::handover::{self, Handover, HandoverSender};
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::publication::{Now, Publication};
+use crate::pubsub::settings::TopicRules;
 use crate::pubsub::topic::{NotSequenced, Topic};
 use crate::pubsub::topics::{TopicError, Topics};
 use crate::pubsub::{PublishError, Published};
@@ -65,7 +74,7 @@ pub struct Shared {
     /// Do not wait for anything any more.
     pub aborting: AtomicBool,
     /// Where the listeners really listen.
-    pub local_addrs: OnceLock<Vec<SocketAddr>>,
+    pub local_addrs: Vec<SocketAddr>,
     /// How sockets that speak plain HTTP reach the control plane.
     pub handover: HandoverSender,
 }
@@ -81,7 +90,51 @@ pub struct ControlCounts {
     pub refused: Count,
 }
 
+/// What a shard begins with.
+pub struct Seat {
+    pub poll: Poll,
+    pub inbox: Receiver<Item>,
+}
+
 impl Shared {
+    /// Makes what so many shards share, a seat for each of them, and the control plane's end of the handover.
+    pub fn new(
+        settings: Settings,
+        rules: TopicRules,
+        encodings: Encodings,
+        shards: usize,
+        local_addrs: Vec<SocketAddr>,
+    ) -> io::Result<(Arc<Self>, Vec<Seat>, mpsc::Receiver<Handover>)> {
+        let (mut inboxes, mut seats) = (Vec::new(), Vec::new());
+        for _ in 0..shards {
+            let poll = Poll::new()?;
+            let (inbox, receiver) = Inbox::new(&settings, Waker::new(poll.registry(), WAKER)?);
+            inboxes.push(inbox);
+            seats.push(Seat { poll, inbox: receiver });
+        }
+        let (handover, handovers) = handover::channel(settings.http_connections_max);
+        let idle_nanos = settings.topic_idle.as_nanos() as u64;
+        // Seeded by the system at random: epochs of two runs are not taken for one another.
+        let seed = RandomState::new().hash_one(std::process::id());
+        let shared = Self {
+            clock: Clock::default(),
+            topics: Topics::new(rules, shards, settings.topics_max, idle_nanos, seed),
+            inboxes: AllInboxes(inboxes),
+            metrics: (0..shards).map(|_| ShardMetrics::default()).collect(),
+            overloaded: AtomicU64::default(),
+            connections: AtomicUsize::default(),
+            http_connections: AtomicUsize::default(),
+            control: ControlCounts::default(),
+            stopping: AtomicBool::default(),
+            aborting: AtomicBool::default(),
+            local_addrs,
+            settings,
+            encodings,
+            handover,
+        };
+        Ok((Arc::new(shared), seats, handovers))
+    }
+
     /// Publishes from any thread.
     pub fn publish(
         &self,

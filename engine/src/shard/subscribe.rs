@@ -6,7 +6,7 @@ use super::connection::{State, Subscription};
 use super::core::Core;
 use super::fan_out::complete;
 use crate::close::CloseCause;
-use crate::handler::{Greeting, Subscribe};
+use crate::handler::{Greeting, SendOutcome, Subscribe};
 use crate::id::ConnectionId;
 use crate::pubsub::fanout::Fanout;
 use crate::pubsub::name::{self, Pattern};
@@ -97,8 +97,11 @@ impl Core {
     }
 
     fn greet(&mut self, slot: u32, subscribed: &Subscribed, greet: &mut Greeting<'_>) {
-        if let Some(text) = greet(subscribed) {
-            let _ = self.send_message(slot, Message::Text(&text), None);
+        if let Some(text) = greet(subscribed)
+            && self.send_message(slot, Message::Text(&text), None) == SendOutcome::Dropped
+        {
+            // The client could not tell what follows. It may come back and recover.
+            self.close_now(slot, CloseCause::SlowConsumer);
         }
     }
 
@@ -236,15 +239,17 @@ impl Core {
     /// Makes a connection a subscriber of a topic that one of its patterns matches.
     fn join_by_pattern(&mut self, slot: u32, topic: &Arc<Topic>, encoding: EncodingId) {
         let fanout = self.meet_if_member(topic);
+        // Counted anew, not up: the topic may have been met just now, with this pattern among those that match.
+        let patterns = self.matching_patterns(self.id(slot), topic.name());
         if let Some(subscription) = fanout.and_then(|fanout| self.at(slot).subscription(fanout)) {
-            subscription.patterns += 1;
+            subscription.patterns = patterns;
             return;
         }
         // Removed in the meantime: if it comes back, the connection is among its members.
         let now = self.shared.clock.now();
         let Ok(joined) = topic.subscribe(usize::from(self.shard), true, None, 0, now) else { return };
         let fanout = fanout.unwrap_or_else(|| self.make_fanout(topic, joined.offset + 1));
-        self.add_subscriber(slot, fanout, encoding, joined.offset + 1, false, 1);
+        self.add_subscriber(slot, fanout, encoding, joined.offset + 1, false, patterns);
     }
 
     /// Ends a subscription to a topic or pattern.
