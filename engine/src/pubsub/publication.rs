@@ -199,9 +199,9 @@ impl Publication {
         self.except
     }
 
-    /// The length of the raw frame: what the publication costs in inboxes and histories, in bytes.
+    /// What the publication costs in inboxes and histories: raw frame and key, in bytes.
     pub(crate) fn weight(&self) -> usize {
-        self.frame.len()
+        self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 
     /// The frame of an encoding; built at its first use.

@@ -77,6 +77,16 @@ pub struct Options {
     )]
     pub pending_bytes: u64,
 
+    /// Seconds in which the head of a connection's first request must be complete.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = Settings::default().handshake_timeout.as_secs(),
+        value_parser = number(1, 3600),
+        help_heading = "Limits",
+    )]
+    pub handshake_timeout_s: u64,
+
     /// Seconds of silence after which a connection is pinged; 0 never pings.
     #[arg(
         long,
@@ -194,6 +204,7 @@ impl Options {
             connections_max: size(self.connections_max),
             message_bytes: size(self.message_bytes),
             pending_bytes: size(self.pending_bytes),
+            handshake_timeout: Duration::from_secs(self.handshake_timeout_s),
             ping_interval: Duration::from_secs(self.ping_interval_s),
             idle_timeout: Duration::from_secs(self.idle_timeout_s),
             shutdown_timeout: Duration::from_secs(self.shutdown_timeout_s),

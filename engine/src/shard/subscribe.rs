@@ -6,7 +6,7 @@ use super::connection::{State, Subscription};
 use super::core::Core;
 use super::fan_out::complete;
 use crate::close::CloseCause;
-use crate::handler::{Greeting, Subscribe};
+use crate::handler::{Greeting, SendOutcome, Subscribe};
 use crate::id::ConnectionId;
 use crate::pubsub::fanout::Fanout;
 use crate::pubsub::name::{self, Pattern};
@@ -97,8 +97,11 @@ impl Core {
     }
 
     fn greet(&mut self, slot: u32, subscribed: &Subscribed, greet: &mut Greeting<'_>) {
-        if let Some(text) = greet(subscribed) {
-            let _ = self.send_message(slot, Message::Text(&text), None);
+        if let Some(text) = greet(subscribed)
+            && self.send_message(slot, Message::Text(&text), None) == SendOutcome::Dropped
+        {
+            // The client could not tell what follows. It may come back and recover.
+            self.close_now(slot, CloseCause::SlowConsumer);
         }
     }
 
