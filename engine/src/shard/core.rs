@@ -71,6 +71,8 @@ pub struct Core {
     pub ended: Vec<u32>,
     pub wheel: Wheel,
     pub now: Now,
+    /// Boxed as in the connections, so that a queue changes hands by its pointer.
+    #[allow(clippy::vec_box)]
     pool: Vec<Box<Outbound>>,
 }
 
