@@ -38,12 +38,18 @@ pub enum What {
 
 /// Everything the handler was told, in order.
 #[derive(Clone, Default)]
-pub struct Log(Arc<(Mutex<Vec<(ConnectionId, What)>>, Condvar)>);
+pub struct Log(Arc<Notes>);
+
+#[derive(Default)]
+struct Notes {
+    events: Mutex<Vec<(ConnectionId, What)>>,
+    news: Condvar,
+}
 
 impl Log {
     fn note(&self, id: ConnectionId, what: What) {
-        self.0.0.lock().unwrap().push((id, what));
-        self.0.1.notify_all();
+        self.0.events.lock().unwrap().push((id, what));
+        self.0.news.notify_all();
     }
 
     /// Who has a share of this log: the engine's threads through their handler, and those that test it.
@@ -52,7 +58,7 @@ impl Log {
     }
 
     pub fn all(&self) -> Vec<(ConnectionId, What)> {
-        self.0.0.lock().unwrap().clone()
+        self.0.events.lock().unwrap().clone()
     }
 
     pub fn of(&self, id: ConnectionId) -> Vec<What> {
@@ -67,14 +73,14 @@ impl Log {
     #[track_caller]
     pub fn wait<T>(&self, wanted: impl Fn(&[(ConnectionId, What)]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
-        let mut events = self.0.0.lock().unwrap();
+        let mut events = self.0.events.lock().unwrap();
         loop {
             if let Some(found) = wanted(&events) {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "did not come; there is only {events:?}");
-            events = self.0.1.wait_timeout(events, left).unwrap().0;
+            events = self.0.news.wait_timeout(events, left).unwrap().0;
         }
     }
 
@@ -103,6 +109,7 @@ impl Log {
 
 type Decide = Box<dyn Fn(&Upgrade<'_>) -> Decision<Data> + Send + Sync>;
 type On<T> = Box<dyn Fn(&mut Ctx<'_>, T) + Send + Sync>;
+type OnTick = Box<dyn Fn(&EngineHandle) + Send + Sync>;
 type OnMessage = Box<dyn Fn(&mut Ctx<'_>, Message<'_>) + Send + Sync>;
 
 /// A handler made of closures.
@@ -119,7 +126,7 @@ pub struct Script {
     timer: Option<On<u64>>,
     resume: Option<On<Box<dyn std::any::Any + Send>>>,
     close: Option<On<()>>,
-    tick: Option<Box<dyn Fn(&EngineHandle) + Send + Sync>>,
+    tick: Option<OnTick>,
 }
 
 macro_rules! setters {

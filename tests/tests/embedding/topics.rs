@@ -98,7 +98,8 @@ fn recovery_is_whole_or_refused_and_history_gives_the_newest() {
         let _ = ctx.send("end");
     });
     let engine = Running::start_with(script, |b| b.topics(with_history(3)));
-    let epoch = (1..=5).map(|n| engine.handle().publish("t", &n.to_string()).unwrap().epoch).last().unwrap();
+    let published: Vec<_> = (1..=5).map(|n| engine.handle().publish("t", &n.to_string()).unwrap()).collect();
+    let epoch = published[4].epoch;
     let mut client = engine.connect();
     let at = |offset| Position { epoch, offset }.to_string();
     let other = Position { epoch: fanfare::Epoch(epoch.0 ^ 1), offset: 4 }.to_string();
