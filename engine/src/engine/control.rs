@@ -61,13 +61,8 @@ impl<H: Handler> Control<H> {
     }
 
     /// Runs until it is told to stop.
-    pub fn run(self, stopped: oneshot::Receiver<()>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "the control plane has no runtime: HTTP is not served"),
-        };
+    pub fn run(self, runtime: &tokio::runtime::Runtime, stopped: oneshot::Receiver<()>) {
         runtime.block_on(self.serve(stopped));
-        runtime.shutdown_timeout(Duration::ZERO);
     }
 
     async fn serve(mut self, mut stopped: oneshot::Receiver<()>) {

@@ -127,13 +127,6 @@ impl Core {
         self.call(slot, Call::Close);
     }
 
-    /// Tells the handler that a message it tracks will not be written. Being told of the close comes last.
-    pub fn tell_unsent(&mut self, slot: u32, ticket: u64) {
-        let id = self.id(slot);
-        let close = self.calls.iter().rposition(|(own, call)| *own == id && matches!(call, Call::Close));
-        self.calls.insert(close.unwrap_or(self.calls.len()), (id, Call::Sent(ticket, false)));
-    }
-
     /// Drops what waits.
     fn discard(&mut self, slot: u32, keep_begun: bool) {
         if let Some(outbound) = &mut self.at(slot).outbound {

@@ -61,6 +61,17 @@ pub struct Closing {
     pub reason: String,
 }
 
+/// A timer of the handler. Moving it later leaves its place in the wheel: when that comes, it is set anew.
+#[derive(Debug, Clone, Copy)]
+pub struct HandlerTimer {
+    /// The handler's name for it.
+    pub token: u64,
+    /// When it is due, in ticks; `None` if it was cancelled.
+    pub due: Option<u64>,
+    /// Where it is in the wheel.
+    pub armed: u64,
+}
+
 /// What few connections have.
 #[derive(Debug, Default)]
 pub struct Rare {
@@ -72,8 +83,8 @@ pub struct Rare {
     pub closing: Option<Closing>,
     /// Pattern subscriptions.
     pub patterns: Vec<(Pattern, EncodingId)>,
-    /// The handler's timers: token and tick.
-    pub timers: SmallVec<[(u64, u64); 2]>,
+    /// The handler's timers.
+    pub timers: SmallVec<[HandlerTimer; 1]>,
 }
 
 /// One connection.

@@ -58,7 +58,8 @@ fn a_connection_that_is_not_there_is_said_to_be_so() {
     assert_eq!(handle.unsubscribe(id, "t").wait(), Some(false));
     let nowhere = ConnectionId { shard: 99, ..id };
     assert_eq!(handle.send(nowhere, "x"), Err(EngineError::NoSuchConnection));
-    assert_eq!(handle.close(nowhere, 1000, "").wait(), None);
+    assert_eq!(handle.close(nowhere, 1000, "").wait(), Some(false));
+    assert!(handle.connection(nowhere).wait().unwrap().is_none());
     // The next one gets the slot, but not the name.
     drop(client);
     eventually(0.0, || engine.metric("fanfare_tcp_connections{"));

@@ -2,6 +2,7 @@
 
 mod closing;
 mod deferring;
+mod guide;
 mod handle;
 mod http;
 mod kit;

@@ -125,6 +125,42 @@ fn in_tick() {
     assert_eq!(bystander.text(), "echo");
 }
 
+struct Fragile;
+
+impl fanfare::Encoding for Fragile {
+    fn name(&self) -> &'static str {
+        "fragile"
+    }
+
+    fn encode(&self, publication: &fanfare::Publication, out: &mut Vec<u8>) -> fanfare::Opcode {
+        out.extend_from_slice(publication.payload());
+        assert!(publication.payload() != b"boom", "on purpose");
+        fanfare::Opcode::Text
+    }
+}
+
+#[test]
+fn in_an_encoding_it_costs_its_subscribers_that_publication() {
+    let script = Script::new().on_open(|ctx, ()| {
+        let encoding = if ctx.data() == "/raw" { 0 } else { 1 };
+        let encodings = [fanfare::EncodingId::RAW, fanfare::EncodingId::custom(0)];
+        ctx.subscribe("t", fanfare::Subscribe::default().encoding(encodings[encoding])).unwrap();
+        let _ = ctx.send("subscribed");
+    });
+    let engine = Running::start_with(script, |b| b.encoding(Fragile));
+    let (mut raw, _) = Client::connect(engine.addr(), "/raw");
+    let (mut own, _) = Client::connect(engine.addr(), "/own");
+    assert_eq!((raw.text(), own.text()), ("subscribed".into(), "subscribed".into()));
+    for text in ["one", "boom", "two"] {
+        engine.handle().publish("t", text).unwrap();
+    }
+    assert_eq!(raw.texts(3), ["one", "boom", "two"]);
+    assert_eq!(own.text(), "one");
+    assert_eq!(own.next(), Frame::binary(Vec::new()));
+    assert_eq!(own.text(), "two");
+    assert_eq!(engine.metric("fanfare_encoding_panics_total"), 1.0);
+}
+
 #[test]
 fn what_was_done_before_the_panic_in_the_same_call_is_done() {
     let script = Script::new().on_message(|ctx, _| {
