@@ -1,3 +1,5 @@
+//! The HTTP service, asked through its router without sockets.
+
 use super::*;
 use axum::body::Body;
 use clap::Parser;

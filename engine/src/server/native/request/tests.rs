@@ -1,3 +1,5 @@
+//! What is read from the requests of the native protocol, and how mistakes are answered.
+
 use super::*;
 use proptest::prelude::*;
 
