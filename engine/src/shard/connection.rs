@@ -105,9 +105,9 @@ pub struct Connection {
     pub retrying: bool,
     /// Was blocked since its queue was last empty: the handler is told when it is.
     pub behind: bool,
-    /// The kernel has said that the end of the stream is there, perhaps behind bytes not read yet; it says so once.
+    /// The kernel has said that the peer ends its side; what it has sent before is still to be read.
     pub hung_up: bool,
-    /// The peer has ended its side, and all it sent has been read.
+    /// All has been read: the peer has ended its side.
     pub read_closed: bool,
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,

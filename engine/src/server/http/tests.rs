@@ -1,4 +1,4 @@
-//! The HTTP service, asked through its router without sockets.
+//! The HTTP API through real sockets, against an engine in the same process.
 
 use super::*;
 use axum::body::Body;

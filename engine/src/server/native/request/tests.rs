@@ -1,4 +1,4 @@
-//! What is read from the requests of the native protocol, and how mistakes are answered.
+//! What clients may say, and how what they may not say is answered.
 
 use super::*;
 use proptest::prelude::*;
