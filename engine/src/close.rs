@@ -17,6 +17,8 @@ pub enum CloseCause {
     MessageTooBig,
     /// A queue of this connection reached its bound under the policy `disconnect`, or the connection's total bound.
     SlowConsumer,
+    /// Its patterns reach more than `pattern_topics_max` topics.
+    Overreach,
     /// Nothing was received for `idle_timeout`.
     IdleTimeout,
     /// The handler closed it.
@@ -31,7 +33,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// All causes, in the order of their metric slots.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::PeerClose,
         Self::PeerGone,
         Self::PeerReset,
@@ -39,6 +41,7 @@ impl CloseCause {
         Self::InvalidPayload,
         Self::MessageTooBig,
         Self::SlowConsumer,
+        Self::Overreach,
         Self::IdleTimeout,
         Self::Application,
         Self::Administrative,
@@ -57,6 +60,7 @@ impl CloseCause {
             Self::InvalidPayload => "invalid_payload",
             Self::MessageTooBig => "message_too_big",
             Self::SlowConsumer => "slow_consumer",
+            Self::Overreach => "overreach",
             Self::IdleTimeout => "idle_timeout",
             Self::Application => "application",
             Self::Administrative => "administrative",
@@ -77,6 +81,7 @@ impl CloseCause {
             Self::MessageTooBig => 1009,
             // "Try again later": a slow consumer may come back and recover from its position.
             Self::SlowConsumer => 1013,
+            Self::Overreach => 1008,
             Self::IdleTimeout | Self::Shutdown => 1001,
             Self::HandlerPanic => 1011,
         }
@@ -93,6 +98,7 @@ impl CloseCause {
             Self::InvalidPayload => "invalid UTF-8",
             Self::MessageTooBig => "message too big",
             Self::SlowConsumer => "slow consumer",
+            Self::Overreach => "patterns reach too many topics",
             Self::IdleTimeout => "idle timeout",
             Self::HandlerPanic => "internal error",
             Self::Shutdown => "server shutting down",
@@ -113,6 +119,7 @@ impl CloseCause {
             | Self::ProtocolError
             | Self::InvalidPayload
             | Self::MessageTooBig
+            | Self::Overreach
             | Self::Application
             | Self::Administrative => false,
         }

@@ -1,5 +1,5 @@
-//! What an engine may use, and when it gives up waiting. Every bound has a default; the documentation of each field says
-//! its unit and what 0 means.
+//! What an engine may use, and when it gives up waiting. Every bound has a default. Where 0 turns something off the field
+//! says so; elsewhere it is a bound like any other: nothing is let in.
 
 use std::time::Duration;
 
@@ -22,15 +22,19 @@ pub struct Settings {
     pub pending_bytes: usize,
     /// Messages that may wait for one connection, over all topics. Default 16,384.
     pub pending_messages: usize,
-    /// Subscriptions of one connection, to topics and patterns, and topics its patterns reach. Default 1,024.
+    /// Subscriptions of one connection: topics, those its patterns reach included, and patterns, when another is asked for.
+    /// Default 1,024.
     pub subscriptions_max: usize,
+    /// Topics that one connection may reach through patterns. Default 100,000. A pattern that reaches more is refused; a
+    /// connection that comes to reach more because topics are made is closed (1008).
+    pub pattern_topics_max: usize,
     /// Topics at once. Default 1,000,000.
     pub topics_max: usize,
     /// How long a topic without subscribers and history is kept. Default 60 s.
     pub topic_idle: Duration,
-    /// Publications that may wait in one shard's inbox. Default 65,536. At the bound publishers get `Overloaded`.
+    /// Publications that may wait in one shard, in its inbox and for subscribers not yet visited. Default 65,536. At the bound publishers get `Overloaded`.
     pub inbox_messages: usize,
-    /// Bytes of publications that may wait in one shard's inbox. Default 64 MiB.
+    /// Bytes of publications that may wait so. Default 64 MiB; a single larger one always may.
     pub inbox_bytes: usize,
     /// Commands (sends, closes, subscriptions from other threads) that may wait in one shard's inbox. Default 8,192.
     pub inbox_commands: usize,
@@ -52,8 +56,9 @@ pub struct Settings {
     /// Bytes that may lie unsent in the kernel for one connection (`TCP_NOTSENT_LOWAT`). Default 16 KiB; 0 leaves it to the
     /// kernel, which hides about 4 MB behind a stalled reader.
     pub unsent_bytes: u32,
-    /// How long sent data may stay unacknowledged before the kernel gives up (`TCP_USER_TIMEOUT`). Default 30 s; 0 leaves it
-    /// to the kernel, which takes about 15 minutes.
+    /// How long sent data may stay unacknowledged, or a peer's window closed, before the kernel gives up
+    /// (`TCP_USER_TIMEOUT`): a reader may not stall for longer, whatever the delivery policy. Default 120 s, as
+    /// `idle_timeout`; 0 leaves it to the kernel, which takes about 15 minutes.
     pub user_timeout: Duration,
     /// Sends of one turn before sockets are looked at again. Default 512.
     pub turn_sends: usize,
@@ -69,6 +74,7 @@ impl Default for Settings {
             pending_bytes: 4 << 20,
             pending_messages: 16_384,
             subscriptions_max: 1024,
+            pattern_topics_max: 100_000,
             topics_max: 1_000_000,
             topic_idle: Duration::from_secs(60),
             inbox_messages: 65_536,
@@ -82,7 +88,7 @@ impl Default for Settings {
             origins: Origins::SameHost,
             http_connections_max: 1024,
             unsent_bytes: 16 << 10,
-            user_timeout: Duration::from_secs(30),
+            user_timeout: Duration::from_secs(120),
             turn_sends: 512,
         }
     }

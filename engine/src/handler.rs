@@ -42,7 +42,8 @@ pub trait Handler: Send + Sync + 'static {
     /// A pong has arrived.
     fn pong(&self, ctx: &mut Context<'_, Self::Data>, payload: &[u8]) {}
 
-    /// What became of a message sent with [`Context::send_tracked`].
+    /// What became of a message sent with [`Context::send_tracked`]: the kernel has taken the whole of it, or it had not when
+    /// the connection ended (then it is called right before [`close`](Handler::close)).
     fn sent(&self, ctx: &mut Context<'_, Self::Data>, ticket: u64, written: bool) {}
 
     /// A timer set with [`Context::set_timer`] has run out.
@@ -430,8 +431,8 @@ impl<D> Context<'_, D> {
         self.actions.send(message.into(), None)
     }
 
-    /// Sends a message; [`Handler::sent`] tells when the kernel has taken the whole of it, or that it never will. It is not
-    /// called for [`SendOutcome::Dropped`] and [`SendOutcome::Closed`].
+    /// Sends a message; [`Handler::sent`] tells once when the kernel has taken the whole of it, or that this had not happened
+    /// when the connection ended. It is not called for [`SendOutcome::Dropped`] and [`SendOutcome::Closed`].
     pub fn send_tracked<'m>(&mut self, message: impl Into<Message<'m>>, ticket: u64) -> SendOutcome {
         self.actions.send(message.into(), Some(ticket))
     }
@@ -527,13 +528,15 @@ impl<D> Context<'_, D> {
     }
 
     /// Lets another thread finish what takes long: messages of this connection wait, in order, until the [`Deferred`] is
-    /// completed or dropped; then [`Handler::resume`] is called with its value (not if it was dropped).
+    /// completed or dropped; then [`Handler::resume`] is called with its value (not if it was dropped). Several deferrals are
+    /// all waited for.
     #[must_use]
     pub fn defer(&mut self) -> Deferred {
         self.actions.defer()
     }
 
-    /// Calls [`Handler::timer`] with this token after a while, rounded up to the timer wheel's 4 ms. Setting a token again
+    /// Calls [`Handler::timer`] with this token after a while: never early, and up to two of the timer wheel's ticks of 4 ms
+    /// late. Setting a token again
     /// moves its timer. False if the connection is closing or has 16 timers already.
     pub fn set_timer(&mut self, after: Duration, token: u64) -> bool {
         self.actions.set_timer(after, token)

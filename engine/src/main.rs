@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::{self, ExitCode};
 use std::thread;
+use std::time::Duration;
 
 use fanfare::Engine;
 use fanfare::server::{self, Options};
@@ -11,13 +12,16 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
+/// How often it is looked whether a signal has come, or a shard has failed.
+const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+
 fn main() -> ExitCode {
     let options = Options::from_arguments();
     start_log(&options);
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fanfare: cannot start: {error}");
+            eprintln!("fanfare: {error}");
             ExitCode::FAILURE
         }
     }
@@ -26,9 +30,15 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> io::Result<()> {
     // Before the first thread, so that no signal finds its default still in place.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    raise_open_files_limit();
     let engine = server::builder(options).start()?;
-    announce(options, &engine);
-    signals.forever().next();
+    announce(&engine);
+    while signals.pending().next().is_none() {
+        if engine.handle().has_failed() {
+            return Err(io::Error::other("a shard has failed"));
+        }
+        thread::sleep(SIGNAL_CHECK);
+    }
     tracing::info!("shutting down; a second signal ends it now");
     thread::spawn(move || {
         signals.forever().next();
@@ -36,6 +46,14 @@ fn run(options: &Options) -> io::Result<()> {
     });
     engine.shutdown();
     Ok(())
+}
+
+/// Each connection is an open file; the usual soft limit of 1,024 is for programs that use `select`.
+fn raise_open_files_limit() {
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files stays as it is"),
+    }
 }
 
 fn start_log(options: &Options) {
@@ -46,15 +64,12 @@ fn start_log(options: &Options) {
 }
 
 /// Says where it can be reached. Nobody may be reading that, which is no reason to end.
-fn announce(options: &Options, engine: &Engine) {
+fn announce(engine: &Engine) {
     let mut text = String::new();
     for address in engine.local_addrs() {
         text += &describe(*address);
     }
-    if options.open {
-        text +=
-            "There is no authentication: anyone who can reach these addresses may publish, and close connections.\n";
-    }
+    text += "There is no authentication: anyone who can reach these addresses may publish, and close connections.\n";
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

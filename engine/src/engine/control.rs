@@ -58,13 +58,8 @@ impl<H: Handler> Control<H> {
     }
 
     /// Runs until it is told to stop.
-    pub fn run(self, stopped: oneshot::Receiver<()>) {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "the control plane has no runtime: HTTP is not served"),
-        };
+    pub fn run(self, runtime: &tokio::runtime::Runtime, stopped: oneshot::Receiver<()>) {
         runtime.block_on(self.serve(stopped));
-        runtime.shutdown_timeout(Duration::ZERO);
     }
 
     async fn serve(mut self, mut stopped: oneshot::Receiver<()>) {
@@ -135,7 +130,7 @@ async fn serve_connection<H: Handler>(
             let response = if is_upgrade(&request) {
                 plane.upgrade(request, peer, local, counted)
             } else {
-                answer(router, request, peer).await
+                plane.answer(router, request, peer).await
             };
             Ok::<_, Infallible>(response)
         }
@@ -164,25 +159,28 @@ fn is_upgrade(request: &Request<Incoming>) -> bool {
         .any(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("websocket")))
 }
 
-/// Asks the routes; a route that panics is answered for with 500.
-async fn answer(router: Router, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-    request.extensions_mut().insert(ConnectInfo(peer));
-    let request = request.map(Body::new);
-    let answered = tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, router.oneshot(request)));
-    match answered.await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Err(_)) => error(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request took longer than 30 s"),
-        Ok(Ok(Err(never))) => match never {},
-        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "handler_panic", "internal error"),
-    }
-}
-
 fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
     let body = serde_json::json!({ "code": code, "message": message }).to_string();
     (status, [("Content-Type", "application/json")], body).into_response()
 }
 
 impl<H: Handler> Plane<H> {
+    /// Asks the routes; a route that panics is answered for with 500.
+    async fn answer(&self, router: Router, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let request = request.map(Body::new);
+        let answered = tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, router.oneshot(request)));
+        match answered.await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Err(_)) => error(StatusCode::REQUEST_TIMEOUT, "request_timeout", "the request took longer than 30 s"),
+            Ok(Ok(Err(never))) => match never {},
+            Err(_) => {
+                self.engine.shared().control.handler_panics.add(1);
+                error(StatusCode::INTERNAL_SERVER_ERROR, "handler_panic", "internal error")
+            }
+        }
+    }
+
     /// Decides an upgrade on a connection that has carried HTTP before, by the same rules as a shard.
     fn upgrade(
         self: &Arc<Self>,
@@ -237,8 +235,10 @@ impl<H: Handler> Plane<H> {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
         let upgrade = Upgrade { request: head, peer, local, id: None };
-        let decision = catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade)))
-            .map_err(|_| refuse(500, "handler_panic", "internal error"))?;
+        let decision = catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| {
+            self.engine.shared().control.handler_panics.add(1);
+            refuse(500, "handler_panic", "internal error")
+        })?;
         let accept = match decision {
             Decision::Accept(accept) => accept,
             Decision::Refuse(refusal) => {

@@ -17,7 +17,7 @@ use crate::close::{CloseCause, RefusalCause};
 use crate::metrics::{Count, Latencies, ShardMetrics};
 use crate::shard::shared::Shared;
 
-/// Upper bounds of the exported latency buckets, in microseconds: 1, 2.5, 5 in each decade up to 10 s.
+/// Upper bounds of the exported latency buckets, in microseconds: 1, 2.5, 5 in each decade from 10 µs to 10 s, then 20 s, 30 s, 60 s.
 const BUCKETS_US: [u64; 22] = [
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 20_000_000, 30_000_000, 60_000_000,
@@ -92,6 +92,12 @@ impl Collector for Scrape {
             "WebSocket upgrades refused there",
             shared.control.refused.get(),
         )?;
+        counter(
+            &mut encoder,
+            "http_handler_panics",
+            "Panics of the program's handler and routes there",
+            shared.control.handler_panics.get(),
+        )?;
         let http = shared.http_connections.load(Ordering::Relaxed) as u64;
         gauge(&mut encoder, "http_connections", "Connections on the control plane", http)?;
         let uptime = shared.clock.nanos() / 1_000_000_000;
@@ -145,6 +151,8 @@ impl Scrape {
         gauge(encoder, "pattern_subscriptions", "Subscriptions to patterns", topics.patterns() as u64)?;
         let overloaded = self.0.overloaded.load(Ordering::Relaxed);
         counter(encoder, "publications_overloaded", "Publications refused because an inbox was full", overloaded)?;
+        let panics = self.0.encodings.panics();
+        counter(encoder, "encoding_panics", "Panics of the program's encodings; an empty message was sent", panics)?;
         let sum = topics.deliveries(self.0.clock.now());
         counter(encoder, "publications", "Publications sequenced", sum.publications)?;
         counter(encoder, "deliveries_expected", "Subscribers at sequencing, over all publications", sum.expected)?;
@@ -219,15 +227,15 @@ fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64
 
 fn histogram(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, measured: &Histogram<u64>) -> fmt::Result {
     let mut buckets = Vec::with_capacity(BUCKETS_US.len() + 1);
-    let mut from = 0;
+    // Differences of running counts, so that a bucket of the histogram that straddles a bound is counted once.
+    let mut below = 0;
     for bound in BUCKETS_US {
-        let to = bound * 1000;
-        buckets.push((bound as f64 / 1e6, measured.count_between(from, to)));
-        from = to + 1;
+        let upto = measured.count_between(0, bound * 1000);
+        buckets.push((bound as f64 / 1e6, upto - below));
+        below = upto;
     }
-    buckets.push((f64::INFINITY, measured.count_between(from, u64::MAX)));
-    // Buckets of the histogram that straddle a bound are counted on both sides; the sum must still be the count.
-    let count = buckets.iter().map(|(_, count)| count).sum();
+    let count = measured.len();
+    buckets.push((f64::INFINITY, count - below));
     let sum = measured.mean() * measured.len() as f64 / 1e9;
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
     metric.encode_histogram::<[(&str, &str); 0]>(sum, count, &buckets, None)

@@ -17,7 +17,7 @@ use crate::pubsub::topic::Topic;
 use crate::pubsub::{
     Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicSettings,
 };
-use crate::shard::inbox::{Command, ConnectionInfo};
+use crate::shard::inbox::{Command, ConnectionInfo, NotTaken};
 use crate::shard::shared::Shared;
 use crate::shard::write::data_frame;
 use crate::ws::Message;
@@ -61,13 +61,24 @@ impl std::error::Error for EngineError {}
 /// An answer that a shard will give. Await it, or [`wait`](Reply::wait) for it; `None` if the shard was overloaded or ended.
 #[derive(Debug)]
 #[must_use = "nothing is known before the shard has answered"]
-pub struct Reply<T>(Option<oneshot::Receiver<T>>);
+pub struct Reply<T>(Answer<T>);
+
+#[derive(Debug)]
+enum Answer<T> {
+    /// The shard has been asked.
+    Asked(oneshot::Receiver<T>),
+    /// It need not be, or could not be.
+    Known(Option<T>),
+}
 
 impl<T> Reply<T> {
     /// Blocks until the shard has answered. Not for a handler, whose shard could not answer meanwhile, nor for the HTTP
     /// routes, which await.
     pub fn wait(self) -> Option<T> {
-        self.0?.blocking_recv().ok()
+        match self.0 {
+            Answer::Asked(answer) => answer.blocking_recv().ok(),
+            Answer::Known(answer) => answer,
+        }
     }
 }
 
@@ -76,7 +87,12 @@ impl<T: Send + 'static> IntoFuture for Reply<T> {
     type IntoFuture = Pin<Box<dyn Future<Output = Option<T>> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.0?.await.ok() })
+        Box::pin(async move {
+            match self.0 {
+                Answer::Asked(answer) => answer.await.ok(),
+                Answer::Known(answer) => answer,
+            }
+        })
     }
 }
 
@@ -149,12 +165,20 @@ impl EngineHandle {
         if self.0.aborting.load(Ordering::Relaxed) {
             return Err(EngineError::ShuttingDown);
         }
-        inbox.command(command).map_err(|_| EngineError::Overloaded)
+        inbox.command(command).map_err(|not_taken| match not_taken {
+            NotTaken::Full => EngineError::Overloaded,
+            NotTaken::Ended => EngineError::ShuttingDown,
+        })
     }
 
-    fn ask<T>(&self, id: ConnectionId, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Reply<T> {
+    /// Asks the connection's shard; `absent` is the answer if there is no such shard.
+    fn ask<T>(&self, id: ConnectionId, absent: T, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Reply<T> {
         let (reply, answer) = oneshot::channel();
-        Reply(self.command(id, command(reply)).is_ok().then_some(answer))
+        Reply(match self.command(id, command(reply)) {
+            Ok(()) => Answer::Asked(answer),
+            Err(EngineError::NoSuchConnection) => Answer::Known(Some(absent)),
+            Err(EngineError::Overloaded | EngineError::ShuttingDown) => Answer::Known(None),
+        })
     }
 
     /// Sends a message to one connection, behind what has been published before.
@@ -167,7 +191,7 @@ impl EngineHandle {
 
     /// Closes a connection behind all that waits for it. Answers whether it was there.
     pub fn close(&self, id: ConnectionId, code: u16, reason: &str) -> Reply<bool> {
-        self.ask(id, |reply| Command::Close { id, code, reason: reason.into(), reply })
+        self.ask(id, false, |reply| Command::Close { id, code, reason: reason.into(), reply })
     }
 
     /// Subscribes a connection. Answers the outcome; `None` within if it is not there.
@@ -177,12 +201,12 @@ impl EngineHandle {
         topic: &str,
         subscribe: Subscribe,
     ) -> Reply<Option<Result<Subscribed, SubscribeError>>> {
-        self.ask(id, |reply| Command::Subscribe { id, topic: topic.into(), subscribe, reply })
+        self.ask(id, None, |reply| Command::Subscribe { id, topic: topic.into(), subscribe, reply })
     }
 
     /// Ends a subscription of a connection. Answers whether there was one.
     pub fn unsubscribe(&self, id: ConnectionId, topic: &str) -> Reply<bool> {
-        self.ask(id, |reply| Command::Unsubscribe { id, topic: topic.into(), reply })
+        self.ask(id, false, |reply| Command::Unsubscribe { id, topic: topic.into(), reply })
     }
 
     pub(crate) fn resume(&self, id: ConnectionId, value: Option<Box<dyn std::any::Any + Send>>) {
@@ -193,7 +217,7 @@ impl EngineHandle {
 
     /// Describes a connection; `None` within if it is not there.
     pub fn connection(&self, id: ConnectionId) -> Reply<Option<ConnectionInfo>> {
-        self.ask(id, |reply| Command::Connection { id, reply })
+        self.ask(id, None, |reply| Command::Connection { id, reply })
     }
 
     /// Lists connections of all shards in the order of shard and slot, after one of them, at most `limit` (1,000 at most).
@@ -205,10 +229,10 @@ impl EngineHandle {
             if found.len() >= limit {
                 break;
             }
-            let from_slot = after.filter(|id| id.shard == shard).map_or(0, |id| id.slot + 1);
+            let from_slot = after.filter(|id| id.shard == shard).map_or(0, |id| id.slot.saturating_add(1));
             let limit = limit - found.len();
             let first = ConnectionId { shard, slot: from_slot, generation: 0 };
-            let reply = self.ask(first, |reply| Command::Connections { from_slot, limit, reply });
+            let reply = self.ask(first, Vec::new(), |reply| Command::Connections { from_slot, limit, reply });
             found.extend(reply.await.unwrap_or_default());
         }
         found
@@ -284,6 +308,12 @@ impl EngineHandle {
         !self.0.is_stopping()
     }
 
+    /// Whether a shard has failed: a defect of the engine. It then ends in order as far as it can.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.0.failed.load(Ordering::Acquire)
+    }
+
     /// The settings it was started with.
     #[must_use]
     pub fn settings(&self) -> &crate::config::Settings {
@@ -304,7 +334,7 @@ impl EngineHandle {
 
     /// Begins to end in order, without waiting; see `Engine::shutdown`.
     pub fn begin_shutdown(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+        self.0.stopping.store(true, Ordering::SeqCst);
         for inbox in &self.0.inboxes.0 {
             inbox.wake();
         }

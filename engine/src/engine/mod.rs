@@ -7,6 +7,7 @@ mod handle;
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -104,15 +105,18 @@ impl<H: Handler> EngineBuilder<H> {
         let sweep = handle.shared().settings.topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
         let (stop_control, stopped) = oneshot::channel();
         let control = control::Control::new(handle.clone(), handler.clone(), self.http, handovers, sweep);
-        let control = thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(stopped))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let control =
+            thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(&runtime, stopped))?;
+        // From here on an error drops the engine, and with it what has been started.
+        let mut engine = Engine { handle: handle.clone(), threads: Vec::new(), control: Some((control, stop_control)) };
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        let mut threads = Vec::new();
         for (index, (seat, acceptors)) in seats.into_iter().zip(listeners).enumerate() {
             let shard = Shard::new(index as u16, handle.clone(), seat, handler.clone(), acceptors)?;
             let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
-            threads.push(start_shard(index, shard, core)?);
+            engine.threads.push(start_shard(index, shard, core)?);
         }
-        Ok(Engine { handle, threads, control: Some((control, stop_control)) })
+        Ok(engine)
     }
 }
 
@@ -127,7 +131,13 @@ fn start_shard<H: Handler>(
         {
             tracing::warn!(shard = index, core = core.id, "cannot pin the shard to its core");
         }
-        shard.run();
+        let engine = shard.engine().clone();
+        if catch_unwind(AssertUnwindSafe(|| shard.run())).is_err() {
+            // Never by anything a peer or a handler does. Without one of its shards an engine is of no use: it ends.
+            tracing::error!(shard = index, "the shard has failed: the engine ends");
+            engine.shared().failed.store(true, Ordering::Release);
+            engine.begin_shutdown();
+        }
     })
 }
 

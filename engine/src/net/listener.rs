@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::Settings;
 
 /// The kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Opens a listener. What is set here is inherited by every connection it accepts.
 ///

@@ -1,7 +1,9 @@
 //! Encodings: what the bytes of a publication look like to a subscriber. Each is built at most once per publication.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -45,8 +47,8 @@ impl EncodingId {
 }
 
 /// The encodings of an engine.
-#[derive(Clone, Default)]
-pub struct Encodings(Vec<Arc<dyn Encoding>>);
+#[derive(Default)]
+pub struct Encodings(Vec<Arc<dyn Encoding>>, AtomicU64);
 
 impl Encodings {
     pub(crate) fn push(&mut self, encoding: Arc<dyn Encoding>) {
@@ -59,6 +61,11 @@ impl Encodings {
         self.0.len() + 1
     }
 
+    /// How often one of them has panicked.
+    pub(crate) fn panics(&self) -> u64 {
+        self.1.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn contains(&self, id: EncodingId) -> bool {
         id.index() < self.len()
     }
@@ -66,7 +73,14 @@ impl Encodings {
     /// The whole frame of a publication in one of the encodings that are not raw.
     pub(crate) fn frame(&self, id: EncodingId, publication: &Publication) -> Bytes {
         let mut payload = Vec::with_capacity(publication.payload().len() + 128);
-        let opcode = self.0[id.index() - 1].encode(publication, &mut payload);
+        let encoding = &self.0[id.index() - 1];
+        // An encoding is the program's code: if it fails, its subscribers get an empty message, and the shard goes on.
+        let opcode =
+            catch_unwind(AssertUnwindSafe(|| encoding.encode(publication, &mut payload))).unwrap_or_else(|_| {
+                self.1.fetch_add(1, Ordering::Relaxed);
+                payload.clear();
+                Opcode::Binary
+            });
         let mut bytes = Vec::with_capacity(frame::header_len(payload.len()) + payload.len());
         frame::put_data(&mut bytes, opcode, &payload);
         bytes.into()

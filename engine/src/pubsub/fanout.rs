@@ -6,7 +6,7 @@
 //! last. The frames of publications that wait together lie one after the other in one buffer per encoding, so that a visit
 //! needs one plain `send`.
 //!
-//! Invariants: offsets in the log are consecutive; a publication leaves the log when the cursor has come back to where it
+//! The log is a window: what comes while it is full waits behind it. Invariants: offsets are consecutive; a publication leaves the log when the cursor has come back to where it
 //! stood when the publication came; the order of subscribers changes only by taking out those that have left, when the
 //! cursor passes the start or nothing is in the log.
 
@@ -19,8 +19,15 @@ use super::encoding::{EncodingId, Encodings};
 use super::publication::Publication;
 use super::topic::Topic;
 
+/// So much of the log is being visited for at a time; what comes behind it waits until a round is over. Bounds the batches,
+/// and the time a visit takes.
+const WINDOW_BYTES: usize = 128 << 10;
+const WINDOW_MESSAGES: usize = if cfg!(test) { 8 } else { 1024 };
 /// Frames larger than this are sent as they are and never copied into a batch.
 const BATCHED_FRAME_BYTES_MAX: usize = 16 << 10;
+/// Buffers a shard keeps for batches to come, and how large they may be.
+const SPARE_MAX: usize = 16;
+const SPARE_BYTES_MAX: usize = 1 << 20;
 /// A batch larger than this is not sent in one piece: it would only be cut by the socket.
 const BATCH_BYTES_MAX: u64 = 256 << 10;
 
@@ -28,6 +35,8 @@ const BATCH_BYTES_MAX: u64 = 256 << 10;
 #[derive(Debug, Clone, Copy)]
 struct Subscriber {
     slot: u32,
+    /// Where the connection keeps this subscription.
+    place: u32,
     encoding: EncodingId,
     live: bool,
     /// The next offset it is to get.
@@ -91,7 +100,6 @@ impl Batch {
         }
         if self.ends.is_empty() {
             self.bytes.clear();
-            self.bytes.shrink_to(1 << 20);
             self.base = self.start;
         } else {
             let unused = (self.start - self.base) as usize;
@@ -132,6 +140,9 @@ pub struct Fanout {
     subscribers: Vec<Subscriber>,
     live: usize,
     log: VecDeque<Logged>,
+    log_bytes: usize,
+    /// What comes behind the log, until there is room in the window.
+    waiting: VecDeque<Arc<Publication>>,
     /// The offset of the oldest publication in the log.
     first: u64,
     /// Publications before this offset concern no subscriber.
@@ -155,6 +166,8 @@ impl Fanout {
             subscribers: Vec::new(),
             live: 0,
             log: VecDeque::new(),
+            log_bytes: 0,
+            waiting: VecDeque::new(),
             first: floor,
             floor,
             lap: 0,
@@ -195,16 +208,36 @@ impl Fanout {
         self.first + self.log.len() as u64
     }
 
-    /// Adds a subscriber that gets everything from `next` on. Returns its index, which [`remove`](Self::remove) wants.
-    pub fn add(&mut self, slot: u32, encoding: EncodingId, next: u64) -> u32 {
-        self.subscribers.push(Subscriber { slot, encoding, live: true, next });
+    /// One past the newest offset that has come.
+    fn end_of_all(&self) -> u64 {
+        self.end() + self.waiting.len() as u64
+    }
+
+    /// A publication of the log or behind it.
+    fn publication(&self, offset: u64) -> &Arc<Publication> {
+        let at = (offset - self.first) as usize;
+        match self.log.get(at) {
+            Some(logged) => &logged.publication,
+            None => &self.waiting[at - self.log.len()],
+        }
+    }
+
+    /// Adds a subscriber that gets everything from `next` on; its connection keeps the subscription at `place`. Returns its
+    /// index, which [`remove`](Self::remove) wants.
+    pub fn add(&mut self, slot: u32, place: u32, encoding: EncodingId, next: u64) -> u32 {
+        self.subscribers.push(Subscriber { slot, place, encoding, live: true, next });
         self.live += 1;
         (self.subscribers.len() - 1) as u32
     }
 
-    /// Takes a subscriber out. Returns the next offset it would have got. `moved` is told the new index of every
-    /// subscriber that gets another one.
-    pub fn remove(&mut self, index: u32, moved: impl FnMut(u32, u32)) -> u64 {
+    /// The connection keeps the subscription at another place.
+    pub fn set_place(&mut self, index: u32, place: u32) {
+        self.subscribers[index as usize].place = place;
+    }
+
+    /// Takes a subscriber out. Returns the next offset it would have got. `moved` is told slot, place and new index of every
+    /// subscriber that gets another index.
+    pub fn remove(&mut self, index: u32, moved: impl FnMut(u32, u32, u32)) -> u64 {
         let subscriber = &mut self.subscribers[index as usize];
         debug_assert!(subscriber.live);
         subscriber.live = false;
@@ -218,7 +251,7 @@ impl Fanout {
     }
 
     /// Closes the gaps of those that have left; the places in the log move along.
-    fn compact(&mut self, mut moved: impl FnMut(u32, u32)) {
+    fn compact(&mut self, mut moved: impl FnMut(u32, u32, u32)) {
         // Those of an earlier lap are done; those of this one came in the order of the cursor.
         let lap = self.lap;
         let mut waiting = self.log.iter_mut().filter(|logged| logged.lap == lap && logged.index > 0).peekable();
@@ -230,7 +263,8 @@ impl Fanout {
             if self.subscribers[index].live {
                 if kept != index {
                     self.subscribers[kept] = self.subscribers[index];
-                    moved(self.subscribers[kept].slot, kept as u32);
+                    let Subscriber { slot, place, .. } = self.subscribers[kept];
+                    moved(slot, place, kept as u32);
                 }
                 kept += 1;
             }
@@ -252,17 +286,31 @@ impl Fanout {
             // Another start each time, so that no subscriber is always the last: the golden ratio spreads the starts.
             self.cursor = (self.cursor + self.subscribers.len() * 618 / 1000 + 1) % self.subscribers.len();
         }
-        debug_assert_eq!(offset, self.end(), "publications of a topic come in order and without a gap");
-        let (excludes, large) = traits(&publication);
-        self.excluding += usize::from(excludes);
-        self.large += usize::from(large);
-        self.log.push_back(Logged { publication, lap: self.lap, index: self.cursor });
+        debug_assert_eq!(offset, self.end_of_all(), "publications of a topic come in order and without a gap");
+        self.waiting.push_back(publication);
+        self.fill_window();
         true
+    }
+
+    /// Moves what waits behind the log into it, as far as the window has room: one publication always.
+    fn fill_window(&mut self) {
+        while let Some(next) = self.waiting.front() {
+            let full = self.log.len() >= WINDOW_MESSAGES || self.log_bytes + next.weight() > WINDOW_BYTES;
+            if full && !self.log.is_empty() {
+                break;
+            }
+            let (excludes, large) = traits(next);
+            self.excluding += usize::from(excludes);
+            self.large += usize::from(large);
+            self.log_bytes += next.weight();
+            let Some(publication) = self.waiting.pop_front() else { break };
+            self.log.push_back(Logged { publication, lap: self.lap, index: self.cursor });
+        }
     }
 
     /// The next subscriber that has something to get, after the cursor; it counts as served. `None` when all have got all.
     /// `moved` as in [`remove`](Self::remove).
-    pub fn visit(&mut self, mut moved: impl FnMut(u32, u32)) -> Option<Visit> {
+    pub fn visit(&mut self, mut moved: impl FnMut(u32, u32, u32)) -> Option<Visit> {
         while self.log.back().is_some_and(|newest| !self.is_done(newest)) {
             let (first, end) = (self.first, self.end());
             let subscriber = &mut self.subscribers[self.cursor];
@@ -287,7 +335,7 @@ impl Fanout {
         self.live == 0 || (self.lap, self.cursor) >= (logged.lap + 1, logged.index)
     }
 
-    fn advance(&mut self, moved: impl FnMut(u32, u32)) {
+    fn advance(&mut self, moved: impl FnMut(u32, u32, u32)) {
         self.cursor += 1;
         if self.cursor == self.subscribers.len() {
             if self.subscribers.len() > self.live {
@@ -298,27 +346,40 @@ impl Fanout {
         }
     }
 
-    /// Lets go of publications that everybody has been visited for; `done` is told of each.
-    pub fn settle(&mut self, mut done: impl FnMut(&Publication)) {
+    /// Lets go of publications that everybody has been visited for; `done` is told of each. Buffers that are no longer
+    /// needed go to `spare`.
+    pub fn settle(&mut self, mut done: impl FnMut(&Publication), spare: &mut Vec<Vec<u8>>) {
         let before = self.first;
         while let Some(oldest) = self.log.front().filter(|oldest| self.is_done(oldest)) {
             let (excludes, large) = traits(&oldest.publication);
             done(&oldest.publication);
             self.excluding -= usize::from(excludes);
             self.large -= usize::from(large);
+            self.log_bytes -= oldest.publication.weight();
             self.log.pop_front();
             self.first += 1;
+            if self.log.is_empty() {
+                self.fill_window();
+            }
         }
         if self.first != before {
+            self.fill_window();
             for batch in &mut self.batches {
                 batch.trim(self.first);
+            }
+        }
+        if self.log.is_empty() {
+            for batch in self.batches.drain(..) {
+                if spare.len() < SPARE_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
+                    spare.push(batch.bytes);
+                }
             }
         }
     }
 
     /// What one subscriber has not got yet; it counts as served. For what must not overtake it.
     pub fn catch_up(&mut self, index: u32) -> Option<Visit> {
-        let (first, end) = (self.first, self.end());
+        let (first, end) = (self.first, self.end_of_all());
         let subscriber = &mut self.subscribers[index as usize];
         let from = subscriber.next.max(first);
         if self.log.is_empty() || from >= end {
@@ -330,24 +391,21 @@ impl Fanout {
 
     /// The publications of a visit.
     pub fn publications(&self, visit: Visit) -> impl Iterator<Item = &Arc<Publication>> {
-        let skip = (visit.from - self.first) as usize;
-        let count = (visit.to - visit.from) as usize;
-        self.log.range(skip..skip + count).map(|logged| &logged.publication)
+        (visit.from..visit.to).map(|offset| self.publication(offset))
     }
 
     /// The bytes of a visit, in one piece if that is worth it.
-    pub fn burst(&mut self, visit: Visit, encodings: &Encodings) -> Burst<'_> {
+    pub fn burst(&mut self, visit: Visit, encodings: &Encodings, spare: &mut Vec<Vec<u8>>) -> Burst<'_> {
         if self.excluding > 0 && self.publications(visit).any(|p| p.except().is_some_and(|id| id.slot == visit.slot)) {
             return Burst::Pieces;
         }
         if visit.to - visit.from == 1 {
-            let publication = &self.log[(visit.from - self.first) as usize].publication;
-            return Burst::Whole(publication.encode(visit.encoding, encodings));
+            return Burst::Whole(self.publication(visit.from).encode(visit.encoding, encodings));
         }
-        if self.large > 0 {
+        if self.large > 0 || visit.to > self.end() {
             return Burst::Pieces;
         }
-        let batch = self.batch(visit.encoding, encodings);
+        let batch = self.batch(visit.encoding, encodings, spare);
         let (start, end) = (self.batches[batch].start_of(visit.from), self.batches[batch].start_of(visit.to));
         if end - start > BATCH_BYTES_MAX {
             return Burst::Pieces;
@@ -357,11 +415,11 @@ impl Fanout {
     }
 
     /// The batch of an encoding, complete up to the newest publication.
-    fn batch(&mut self, encoding: EncodingId, encodings: &Encodings) -> usize {
+    fn batch(&mut self, encoding: EncodingId, encodings: &Encodings, spare: &mut Vec<Vec<u8>>) -> usize {
         let index = self.batches.iter().position(|batch| batch.encoding == encoding).unwrap_or_else(|| {
             self.batches.push(Batch {
                 encoding,
-                bytes: Vec::new(),
+                bytes: spare.pop().map(emptied).unwrap_or_default(),
                 base: 0,
                 first: self.first,
                 start: 0,
@@ -389,6 +447,11 @@ impl Fanout {
     pub fn slots(&self) -> impl Iterator<Item = (u32, u32)> {
         self.subscribers.iter().enumerate().filter(|(_, s)| s.live).map(|(index, s)| (s.slot, index as u32))
     }
+}
+
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer
 }
 
 /// Whether a publication leaves somebody out, and whether it is too large to copy.

@@ -60,8 +60,8 @@ enum Frame {
 enum Kind {
     Control,
     Direct { ticket: Option<u64> },
-    Live { lane: u16 },
-    Replay { lane: u16 },
+    Live { lane: u32 },
+    Replay { lane: u32 },
 }
 
 #[derive(Debug)]
@@ -172,23 +172,23 @@ impl Outbound {
         self.bytes() + bytes <= bounds.bytes && self.messages < bounds.messages
     }
 
-    fn lane(&mut self, topic: &Arc<Topic>, shard: usize) -> u16 {
+    fn lane(&mut self, topic: &Arc<Topic>, shard: usize) -> u32 {
         if let Some(lane) = self.lanes.iter().position(|lane| lane.topic.id() == topic.id()) {
-            return lane as u16;
+            return lane as u32;
         }
         let lane =
             Lane { topic: topic.clone(), shard, messages: 0, bytes: 0, entries: 0, oldest: self.base, keys: None };
         if let Some(free) = self.lanes.iter().position(|lane| lane.entries == 0) {
             self.lanes[free] = lane;
-            return free as u16;
+            return free as u32;
         }
         self.lanes.push(lane);
-        (self.lanes.len() - 1) as u16
+        (self.lanes.len() - 1) as u32
     }
 
-    fn push_lane(&mut self, publication: &Arc<Publication>, encoding: EncodingId, kind: Kind, lane: u16) {
+    fn push_lane(&mut self, publication: &Arc<Publication>, encoding: EncodingId, kind: Kind, lane: u32) {
         self.push(Frame::Shared(publication.clone(), encoding), kind);
-        let lane = &mut self.lanes[usize::from(lane)];
+        let lane = &mut self.lanes[lane as usize];
         lane.entries += 1;
         lane.topic.tally(lane.shard).queued.add(1);
     }
@@ -229,8 +229,8 @@ impl Outbound {
         true
     }
 
-    fn count_live(&mut self, lane: u16, bytes: usize) {
-        let lane = &mut self.lanes[usize::from(lane)];
+    fn count_live(&mut self, lane: u32, bytes: usize) {
+        let lane = &mut self.lanes[lane as usize];
         lane.messages += 1;
         lane.bytes += bytes;
     }
@@ -256,7 +256,7 @@ impl Outbound {
             return Enqueued::Overflow;
         }
         loop {
-            let share = &self.lanes[usize::from(lane)];
+            let share = &self.lanes[lane as usize];
             let lane_full = share.messages >= settings.pending_messages
                 || (share.messages > 0 && share.bytes + size > settings.pending_bytes);
             let full = lane_full || (!self.is_empty() && !self.fits(size, bounds));
@@ -276,7 +276,7 @@ impl Outbound {
         self.close_up();
         if policy == DeliveryPolicy::Conflate {
             let at = self.base + self.entries.len() as u64;
-            let keys = self.lanes[usize::from(lane)].keys.get_or_insert_default();
+            let keys = self.lanes[lane as usize].keys.get_or_insert_default();
             keys.insert(publication.key().map(Into::into), at);
         }
         self.count_live(lane, size);
@@ -285,9 +285,9 @@ impl Outbound {
     }
 
     /// Drops what waits under the same key.
-    fn conflate(&mut self, lane: u16, publication: &Publication) {
+    fn conflate(&mut self, lane: u32, publication: &Publication) {
         let key = publication.key().map(Box::<str>::from);
-        let share = &mut self.lanes[usize::from(lane)];
+        let share = &mut self.lanes[lane as usize];
         let Some(at) = share.keys.as_mut().and_then(|keys| keys.remove(&key)) else { return };
         let index = (at - self.base) as usize;
         if index == 0 && self.written > 0 {
@@ -298,24 +298,24 @@ impl Outbound {
     }
 
     /// Drops the oldest live publication of a lane; false if there is none that may be dropped.
-    fn drop_oldest(&mut self, lane: u16, reason: DropReason) -> bool {
+    fn drop_oldest(&mut self, lane: u32, reason: DropReason) -> bool {
         let Some(index) = self.oldest(lane) else { return false };
-        let share = &self.lanes[usize::from(lane)];
+        let share = &self.lanes[lane as usize];
         share.topic.tally(share.shard).drop(reason, 1);
         self.make_hole(index);
         true
     }
 
     /// The index of a lane's oldest live entry that may be dropped. Looks at each entry once in its life.
-    fn oldest(&mut self, lane: u16) -> Option<usize> {
+    fn oldest(&mut self, lane: u32) -> Option<usize> {
         let begun = self.base + u64::from(self.written > 0);
-        let from = self.lanes[usize::from(lane)].oldest.max(begun);
+        let from = self.lanes[lane as usize].oldest.max(begun);
         let skip = (from - self.base) as usize;
         let found = self
             .entries
             .range(skip.min(self.entries.len())..)
             .position(|entry| entry.kind == Kind::Live { lane } && !entry.is_hole());
-        let share = &mut self.lanes[usize::from(lane)];
+        let share = &mut self.lanes[lane as usize];
         share.oldest = self.base + found.map_or(self.entries.len(), |offset| skip + offset) as u64;
         found.map(|offset| skip + offset)
     }
@@ -342,7 +342,7 @@ impl Outbound {
             Kind::Live { lane } => (lane, true),
             Kind::Replay { lane } => (lane, false),
         };
-        let lane = &mut self.lanes[usize::from(lane)];
+        let lane = &mut self.lanes[lane as usize];
         lane.entries -= 1;
         lane.topic.tally(lane.shard).queued.sub(1);
         if let (true, Frame::Shared(publication, encoding)) = (live, frame) {
@@ -375,7 +375,7 @@ impl Outbound {
         }
         for (index, entry) in self.entries.iter().enumerate() {
             if let (Kind::Live { lane }, Frame::Shared(publication, _)) = (entry.kind, &entry.frame)
-                && let Some(keys) = &mut self.lanes[usize::from(lane)].keys
+                && let Some(keys) = &mut self.lanes[lane as usize].keys
             {
                 keys.insert(publication.key().map(Into::into), self.base + index as u64);
             }
@@ -384,7 +384,7 @@ impl Outbound {
 
     /// Applies `pending_age` to every lane. `Overflow` if one has the policy to disconnect for it.
     pub fn expire(&mut self, now_nanos: u64) -> Enqueued {
-        for lane in 0..self.lanes.len() as u16 {
+        for lane in 0..self.lanes.len() as u32 {
             if self.expire_lane(lane, now_nanos) == Enqueued::Overflow {
                 return Enqueued::Overflow;
             }
@@ -392,8 +392,8 @@ impl Outbound {
         Enqueued::Queued
     }
 
-    fn expire_lane(&mut self, lane: u16, now_nanos: u64) -> Enqueued {
-        let settings = self.lanes[usize::from(lane)].topic.settings();
+    fn expire_lane(&mut self, lane: u32, now_nanos: u64) -> Enqueued {
+        let settings = self.lanes[lane as usize].topic.settings();
         let (age, policy) = (settings.pending_age.as_nanos() as u64, settings.policy);
         if age == 0 {
             return Enqueued::Queued;
@@ -454,7 +454,7 @@ impl Outbound {
                 Kind::Direct { ticket: Some(ticket) } => sent(ticket),
                 Kind::Control | Kind::Direct { ticket: None } => {}
                 Kind::Live { lane } | Kind::Replay { lane } => {
-                    let lane = &self.lanes[usize::from(lane)];
+                    let lane = &self.lanes[lane as usize];
                     lane.topic.tally(lane.shard).written.add(1);
                     if let (Kind::Live { .. }, Frame::Shared(publication, _)) = (entry.kind, &entry.frame) {
                         published(publication);
@@ -472,7 +472,7 @@ impl Outbound {
         let Some(lane) = self.lanes.iter().position(|lane| lane.topic.id() == topic.id()) else { return };
         for index in (usize::from(self.written > 0)..self.entries.len()).rev() {
             let entry = &self.entries[index];
-            let own = matches!(entry.kind, Kind::Live { lane: l } | Kind::Replay { lane: l } if usize::from(l) == lane);
+            let own = matches!(entry.kind, Kind::Live { lane: l } | Kind::Replay { lane: l } if l as usize == lane);
             if own && !entry.is_hole() {
                 let share = &self.lanes[lane];
                 share.topic.tally(share.shard).drop(DropReason::Unsubscribed, 1);
@@ -482,22 +482,34 @@ impl Outbound {
         self.close_up();
     }
 
-    /// Drops everything that is not a half-written frame: the connection ends. `unsent` is told the tickets. With
-    /// `keep_begun` the half-written frame stays, so that a Close frame can follow it.
-    pub fn discard(&mut self, keep_begun: bool, mut unsent: impl FnMut(u64)) {
+    /// Whether a message that waits has a ticket.
+    #[must_use]
+    pub fn has_tickets(&self) -> bool {
+        self.entries.iter().any(|entry| matches!(entry.kind, Kind::Direct { ticket: Some(_) }))
+    }
+
+    /// Takes the tickets away from what waits: nobody will be told any more.
+    pub fn take_tickets(&mut self, mut taken: impl FnMut(u64)) {
+        for entry in &mut self.entries {
+            if let Kind::Direct { ticket } = &mut entry.kind
+                && let Some(ticket) = ticket.take()
+            {
+                taken(ticket);
+            }
+        }
+    }
+
+    /// Drops everything that is not a half-written frame: the connection ends. With `keep_begun` the half-written frame
+    /// stays, so that a Close frame can follow it.
+    pub fn discard(&mut self, keep_begun: bool) {
         let kept = usize::from(keep_begun && self.written > 0);
         for index in (kept..self.entries.len()).rev() {
             let entry = &self.entries[index];
             match entry.kind {
                 _ if entry.is_hole() => continue,
-                Kind::Control => {}
-                Kind::Direct { ticket } => {
-                    if let Some(ticket) = ticket {
-                        unsent(ticket);
-                    }
-                }
+                Kind::Control | Kind::Direct { .. } => {}
                 Kind::Live { lane } | Kind::Replay { lane } => {
-                    let lane = &self.lanes[usize::from(lane)];
+                    let lane = &self.lanes[lane as usize];
                     lane.topic.tally(lane.shard).discarded.add(1);
                 }
             }

@@ -232,9 +232,9 @@ proptest! {
             queue.outbound.reset();
         } else {
             let begun = queue.outbound.written;
-            queue.outbound.discard(true, |_| {});
+            queue.outbound.discard(true);
             prop_assert_eq!(queue.outbound.messages(), usize::from(begun > 0), "only a half-written frame stays");
-            queue.outbound.discard(false, |_| {});
+            queue.outbound.discard(false);
             queue.check();
             prop_assert!(queue.outbound.is_empty());
         }

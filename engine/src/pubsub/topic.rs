@@ -378,13 +378,20 @@ impl Topic {
     }
 
     /// A subscription that came by a pattern is now also there for itself, or the other way round.
-    pub fn set_explicit(&self, explicit: bool) {
+    ///
+    /// # Errors
+    /// The topic has been removed.
+    pub fn set_explicit(&self, explicit: bool) -> Result<(), Gone> {
         let mut sequencer = self.sequencer.lock();
+        if sequencer.gone {
+            return Err(Gone);
+        }
         if explicit {
             sequencer.explicit += 1;
         } else {
             sequencer.explicit -= 1;
         }
+        Ok(())
     }
 
     /// Takes a subscriber away. Returns the newest offset: everything up to it was sequenced with this subscriber counted.

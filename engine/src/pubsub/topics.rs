@@ -1,4 +1,5 @@
-//! All topics by name: made on demand, gone when unused. The lock is short and never held over a publication.
+//! All topics by name: made on demand, gone when unused. The lock is never held over a publication; making a topic holds it
+//! for as long as it takes to find the pattern subscribers it begins with.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -106,8 +107,9 @@ impl Topics {
     /// Notes a pattern subscription. Returns the topics that exist and match: the shard subscribes to each of them; those
     /// made later have the connection among their members.
     pub fn subscribe_pattern(&self, pattern: &Pattern, id: ConnectionId, encoding: EncodingId) -> Vec<Arc<Topic>> {
-        let mut registry = self.registry.write();
-        registry.patterns.insert(pattern, id, encoding);
+        self.registry.write().patterns.insert(pattern, id, encoding);
+        // A topic made in between is in the list, too: the shard finds that it is among its members already.
+        let registry = self.registry.read();
         registry.topics.values().filter(|topic| pattern.matches(topic.name())).cloned().collect()
     }
 

@@ -13,7 +13,7 @@ use super::core::{Core, ticks_of};
 use crate::close::RefusalCause;
 use crate::handler::{Accept, Decision, Handler, Refusal, Upgrade};
 use crate::net::handover::Handover;
-use crate::net::listener::Accepted;
+use crate::net::listener::{Accepted, BACKLOG};
 use crate::ws::handshake::{
     HEADERS_MAX, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head, put_accept,
     put_response, wants_upgrade,
@@ -26,6 +26,7 @@ impl<H: Handler> Shard<H> {
     /// Accepts from the listeners that may have somebody waiting.
     pub(super) fn accept(&mut self) {
         let mut budget = ACCEPTS_PER_TURN;
+        self.exhausted = false;
         let mut index = 0;
         while index < self.accepting.len() && budget > 0 {
             let listener = self.accepting[index];
@@ -45,9 +46,10 @@ impl<H: Handler> Shard<H> {
                 Accepted::Nobody => {
                     self.accepting.swap_remove(index);
                 }
-                // Tried again in the next turn; the others go on meanwhile.
+                // Tried again a little later; the others go on meanwhile.
                 Accepted::Exhausted => {
                     self.core.metrics().accept_errors.add(1);
+                    self.exhausted = true;
                     index += 1;
                 }
             }
@@ -57,8 +59,13 @@ impl<H: Handler> Shard<H> {
     /// Accepts everybody who waits: the listeners are about to be closed.
     pub(super) fn accept_all(&mut self) {
         for acceptor in &mut self.acceptors {
-            while let Accepted::Connection(stream, peer) = acceptor.accept() {
-                self.core.welcome(stream, peer);
+            // As many as the queue can hold, and those that fail on the way.
+            for _ in 0..2 * BACKLOG {
+                match acceptor.accept() {
+                    Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
+                    Accepted::NoDescriptor(_) | Accepted::Failed => {}
+                    Accepted::Nobody | Accepted::Exhausted => break,
+                }
             }
         }
     }
@@ -156,6 +163,8 @@ impl<H: Handler> Shard<H> {
         core.metrics().handed_over.add(1);
         let handover = Handover { stream: connection.stream.into(), peer: connection.peer, read: bytes.to_vec() };
         if !core.shared.handover.send(handover) {
+            // The control plane has ended: so will this shard.
+            core.metrics().refuse(RefusalCause::HttpBusy);
             core.shared.http_connections.fetch_sub(1, Ordering::Relaxed);
             core.shared.connections.fetch_sub(1, Ordering::Relaxed);
         }

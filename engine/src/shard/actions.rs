@@ -1,17 +1,16 @@
 //! What a handler may do: the shard's side of a [`Context`](crate::handler::Context).
 //!
-//! A connection sees what its handler does in the order it was done. Publications take the way through the inbox, so
-//! whatever a handler sends, or closes, after it has published in the same call is held back until the call has returned and
-//! the inbox has been taken.
+//! A connection sees what its handler does in the order it was done. Publications take the way through the inbox; so before
+//! anything else is done for a connection whose handler has published in the same call, the inbox is taken and what the
+//! connection has not got yet is put into its queue.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::connection::State;
-use super::core::{Core, ticks_of};
+use super::connection::{HandlerTimer, State};
+use super::core::{Core, ticks, ticks_of};
 use super::timer::{TICK_MS, Timer};
-use super::write::data_frame;
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
 use crate::handler::{Actions, Deferred, Greeting, Pending, Publish, SendOutcome, Subscribe};
@@ -22,51 +21,35 @@ use crate::ws::{Message, frame};
 /// Timers of one connection.
 const TIMERS_MAX: usize = 16;
 
-/// Something to be done once the publications before it have been taken.
-enum Late {
-    Send(Vec<u8>, Option<u64>),
-    Close(u16, String),
-}
-
 /// One call of a handler.
 pub struct Acting<'a> {
     core: &'a mut Core,
     slot: u32,
+    /// Something was published that may have to come before what follows.
     published: bool,
-    late: Vec<Late>,
-    late_bytes: usize,
     retry: bool,
 }
 
 impl<'a> Acting<'a> {
     pub fn new(core: &'a mut Core, slot: u32) -> Self {
-        Self { core, slot, published: false, late: Vec::new(), late_bytes: 0, retry: false }
+        Self { core, slot, published: false, retry: false }
     }
 
-    /// The call has returned. True if the handler wants the message again.
-    pub fn finish(self) -> bool {
-        let Self { core, slot, late, retry, .. } = self;
-        if !late.is_empty() {
-            core.take_inbox();
-            core.catch_up(slot);
-            for late in late {
-                match late {
-                    Late::Send(frame, ticket) => {
-                        let outcome = core.send_frame(slot, frame, ticket);
-                        if let (SendOutcome::Closed | SendOutcome::Dropped, Some(ticket)) = (outcome, ticket) {
-                            core.call(slot, super::core::Call::Sent(ticket, false));
-                        }
-                    }
-                    Late::Close(code, reason) => core.close(slot, CloseCause::Application, code, &reason),
-                }
-            }
-        }
-        retry
+    /// Whether the handler wants the message again.
+    pub fn wants_retry(&self) -> bool {
+        self.retry
     }
 
     fn is_open(&self) -> bool {
         self.core.connections[self.slot as usize].state == State::Open
-            && !matches!(self.late.last(), Some(Late::Close(..)))
+    }
+
+    /// Puts what was published in this call in front of what follows. No handler is called by this.
+    fn keep_order(&mut self) {
+        if std::mem::take(&mut self.published) && self.is_open() {
+            self.core.take_inbox();
+            self.core.catch_up(self.slot);
+        }
     }
 }
 
@@ -90,30 +73,16 @@ impl Actions for Acting<'_> {
 
     fn pending(&self) -> Pending {
         let outbound = &self.core.connections[self.slot as usize].outbound;
-        let waiting = outbound.as_ref().map(|o| Pending { messages: o.messages(), bytes: o.bytes() });
-        let Pending { messages, bytes } = waiting.unwrap_or_default();
-        Pending { messages: messages + self.late.len(), bytes: bytes + self.late_bytes }
+        outbound.as_ref().map(|o| Pending { messages: o.messages(), bytes: o.bytes() }).unwrap_or_default()
     }
 
     fn send(&mut self, message: Message<'_>, ticket: Option<u64>) -> SendOutcome {
-        if !self.is_open() {
-            return SendOutcome::Closed;
-        }
-        if !self.published {
-            return self.core.send_message(self.slot, message, ticket);
-        }
-        let (pending, bounds) = (self.pending(), self.core.bounds());
-        let frame = data_frame(message);
-        if pending.messages > 0 && (pending.bytes + frame.len() > bounds.bytes || pending.messages >= bounds.messages) {
-            self.core.metrics().messages_direct_dropped.add(1);
-            return SendOutcome::Dropped;
-        }
-        self.late_bytes += frame.len();
-        self.late.push(Late::Send(frame, ticket));
-        if self.core.connections[self.slot as usize].blocked { SendOutcome::Queued } else { SendOutcome::Written }
+        self.keep_order();
+        self.core.send_message(self.slot, message, ticket)
     }
 
     fn ping(&mut self, payload: &[u8]) -> SendOutcome {
+        self.keep_order();
         let payload = &payload[..payload.len().min(frame::CONTROL_PAYLOAD_MAX)];
         let mut bytes = Vec::with_capacity(2 + payload.len());
         frame::put_ping(&mut bytes, payload);
@@ -121,13 +90,8 @@ impl Actions for Acting<'_> {
     }
 
     fn close(&mut self, code: u16, reason: &str) {
-        if self.published {
-            if self.is_open() {
-                self.late.push(Late::Close(code, reason.into()));
-            }
-        } else {
-            self.core.close(self.slot, CloseCause::Application, code, reason);
-        }
+        self.keep_order();
+        self.core.close(self.slot, CloseCause::Application, code, reason);
     }
 
     fn subscribe(
@@ -136,14 +100,12 @@ impl Actions for Acting<'_> {
         subscribe: Subscribe,
         greet: &mut Greeting<'_>,
     ) -> Result<Subscribed, SubscribeError> {
+        self.keep_order();
         self.core.subscribe(self.slot, topic, subscribe, greet)
     }
 
     fn unsubscribe(&mut self, topic: &str) -> bool {
-        if self.published {
-            // What was published before is still wanted.
-            self.core.take_inbox();
-        }
+        self.keep_order();
         self.core.unsubscribe(self.slot, topic)
     }
 
@@ -168,44 +130,64 @@ impl Actions for Acting<'_> {
 
     fn defer(&mut self) -> Deferred {
         let connection = self.core.at(self.slot);
-        connection.deferred = connection.state == State::Open;
+        if connection.state == State::Open {
+            connection.deferred = connection.deferred.saturating_add(1);
+        }
         Deferred { engine: self.core.engine.clone(), id: self.core.id(self.slot), done: false }
     }
 
     fn set_timer(&mut self, after: Duration, token: u64) -> bool {
-        self.cancel_timer(token);
         if !self.is_open() {
             return false;
         }
-        let tick = self.core.tick() + ticks_of(after);
-        let slot = self.slot;
+        // The tick that is going on has begun earlier, and the turn, too: counted from its beginning it would come early.
+        let (slot, tick) = (self.slot, ticks(self.core.shared.clock.now()) + 1 + ticks_of(after));
         let connection = self.core.at(slot);
         let generation = connection.generation;
         let timers = &mut connection.rare().timers;
-        if timers.len() >= TIMERS_MAX {
-            return false;
+        if let Some(timer) = timers.iter_mut().find(|timer| timer.token == token) {
+            timer.due = Some(tick);
+            if timer.armed <= tick {
+                return true;
+            }
+            timer.armed = tick;
+        } else {
+            if timers.len() >= TIMERS_MAX {
+                timers.retain(|timer| timer.due.is_some());
+            }
+            if timers.len() >= TIMERS_MAX {
+                return false;
+            }
+            timers.push(HandlerTimer { token, due: Some(tick), armed: tick });
         }
-        timers.push((token, tick));
         self.core.wheel.set(Timer { tick, slot, generation, token: Some(token) });
         true
     }
 
     fn cancel_timer(&mut self, token: u64) -> bool {
         let Some(rare) = &mut self.core.at(self.slot).rare else { return false };
-        let before = rare.timers.len();
-        rare.timers.retain(|(own, _)| *own != token);
-        rare.timers.len() < before
+        let timer = rare.timers.iter_mut().find(|timer| timer.token == token);
+        timer.is_some_and(|timer| timer.due.take().is_some())
     }
 }
 
 impl Core {
-    /// Whether a handler's timer that has come due is still set; it is not any more.
+    /// The handler's timer whose place in the wheel has come, if it is due; one that was moved is set anew.
     pub fn take_timer(&mut self, timer: Timer) -> Option<u64> {
         let token = timer.token?;
         let rare = self.connections.get_mut(timer.slot as usize)?.rare.as_mut()?;
-        let at = rare.timers.iter().position(|own| *own == (token, timer.tick))?;
-        rare.timers.swap_remove(at);
-        Some(token)
+        let at = rare.timers.iter().position(|own| own.token == token && own.armed == timer.tick)?;
+        match rare.timers[at].due {
+            Some(due) if due > timer.tick => {
+                rare.timers[at].armed = due;
+                self.wheel.set(Timer { tick: due, ..timer });
+                None
+            }
+            due => {
+                rare.timers.swap_remove(at);
+                due.map(|_| token)
+            }
+        }
     }
 
     /// Counts a publisher that has to wait for room.
@@ -213,11 +195,12 @@ impl Core {
         self.metrics().publishers_paused.add(1);
     }
 
-    /// Whether every inbox has room again.
-    pub fn has_room(&self) -> bool {
+    /// Whether every inbox has room for a message of this size again.
+    pub fn has_room(&self, bytes: usize) -> bool {
         let settings = &self.shared.settings;
         let full = |inbox: &super::inbox::Inbox| {
-            inbox.depth() >= settings.inbox_messages || inbox.depth_bytes() >= settings.inbox_bytes
+            let waiting = inbox.depth_bytes();
+            inbox.depth() >= settings.inbox_messages || (waiting > 0 && waiting + bytes > settings.inbox_bytes)
         };
         !self.shared.inboxes.0.iter().any(full) || self.shared.aborting.load(Ordering::Relaxed)
     }

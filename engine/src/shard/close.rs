@@ -25,10 +25,12 @@ impl Core {
             return;
         }
         self.catch_up(slot);
+        self.write_tracked(slot);
         if self.at(slot).state != State::Open {
             return;
         }
         let code = if frame::is_sendable_close_code(code) { code } else { 1000 };
+        let reason = &reason[..reason.floor_char_boundary(frame::CLOSE_REASON_MAX)];
         self.conclude(slot, cause, code, reason);
         self.say_close(slot, Some(code), reason, State::Closing);
     }
@@ -67,6 +69,7 @@ impl Core {
         match self.at(slot).state {
             State::Open => {
                 self.catch_up(slot);
+                self.write_tracked(slot);
                 if self.at(slot).state == State::Open {
                     self.conclude(slot, CloseCause::PeerClose, code.unwrap_or(NO_CODE), reason);
                     self.say_close(slot, code, reason, State::Flushing);
@@ -97,32 +100,38 @@ impl Core {
         self.check_after(slot, self.shared.settings.close_timeout);
     }
 
-    /// The logical end: no subscriptions, no messages, the handler is told. Exactly once for every open connection.
+    /// Writes what can be written if the handler wants to know what becomes of some of it: soon it cannot be told any more.
+    fn write_tracked(&mut self, slot: u32) {
+        if self.at(slot).outbound.as_ref().is_some_and(|outbound| outbound.has_tickets()) {
+            self.flush(slot);
+        }
+    }
+
+    /// The logical end: no subscriptions, no messages, the handler is told; of messages it tracks and that are not written
+    /// yet, first. Exactly once for every open connection.
     fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
         self.leave_all(slot);
         let connection = self.at(slot);
-        (connection.deferred, connection.retrying) = (false, false);
+        (connection.deferred, connection.retrying) = (0, false);
         let rare = connection.rare();
         rare.stash = None;
         rare.timers.clear();
         rare.closing = Some(Closing { cause, code, reason: reason.into() });
         self.metrics().close(cause);
         self.metrics().open.sub(1);
+        let id = self.id(slot);
+        let Self { connections, calls, .. } = self;
+        if let Some(outbound) = &mut connections[slot as usize].outbound {
+            outbound.take_tickets(|ticket| calls.push_back((id, Call::Sent(ticket, false))));
+        }
         self.call(slot, Call::Close);
     }
 
     /// Drops what waits.
     fn discard(&mut self, slot: u32, keep_begun: bool) {
-        let id = self.id(slot);
-        let Self { connections, calls, .. } = self;
-        let Some(outbound) = &mut connections[slot as usize].outbound else { return };
-        // The handler hears of them before it hears of the close: that call is the last.
-        let mut unsent = Vec::new();
-        outbound.discard(keep_begun, |ticket| unsent.push((id, Call::Sent(ticket, false))));
-        let close =
-            matches!(calls.back(), Some((last, Call::Close)) if *last == id).then(|| calls.pop_back()).flatten();
-        calls.extend(unsent);
-        calls.extend(close);
+        if let Some(outbound) = &mut self.at(slot).outbound {
+            outbound.discard(keep_begun);
+        }
     }
 
     /// All is written: our side is shut, and the peer is given a moment to shut its own.

@@ -61,6 +61,17 @@ pub struct Closing {
     pub reason: String,
 }
 
+/// A timer of the handler. Moving it later leaves its place in the wheel: when that comes, it is set anew.
+#[derive(Debug, Clone, Copy)]
+pub struct HandlerTimer {
+    /// The handler's name for it.
+    pub token: u64,
+    /// When it is due, in ticks; `None` if it was cancelled.
+    pub due: Option<u64>,
+    /// Where it is in the wheel.
+    pub armed: u64,
+}
+
 /// What few connections have.
 #[derive(Debug, Default)]
 pub struct Rare {
@@ -72,8 +83,8 @@ pub struct Rare {
     pub closing: Option<Closing>,
     /// Pattern subscriptions.
     pub patterns: Vec<(Pattern, EncodingId)>,
-    /// The handler's timers: token and tick.
-    pub timers: SmallVec<[(u64, u64); 2]>,
+    /// The handler's timers.
+    pub timers: SmallVec<[HandlerTimer; 1]>,
 }
 
 /// One connection.
@@ -88,8 +99,8 @@ pub struct Connection {
     pub dirty: bool,
     /// On the list of sockets that may have more to read.
     pub unread: bool,
-    /// The handler has deferred: no messages until it is completed.
-    pub deferred: bool,
+    /// How many deferrals are not completed yet: no messages until there are none.
+    pub deferred: u32,
     /// A message waits to be handled again.
     pub retrying: bool,
     /// Was blocked since its queue was last empty: the handler is told when it is.
@@ -123,7 +134,7 @@ impl Connection {
             blocked: false,
             dirty: false,
             unread: false,
-            deferred: false,
+            deferred: 0,
             retrying: false,
             behind: false,
             read_closed: false,
@@ -147,7 +158,7 @@ impl Connection {
     /// Whether messages may be handled now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.deferred || self.retrying
+        self.deferred > 0 || self.retrying
     }
 
     /// The subscription at an entry of the shard.

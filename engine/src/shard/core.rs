@@ -35,8 +35,8 @@ pub enum Call {
     Drain,
     /// A tracked message was written, or never will be.
     Sent(u64, bool),
-    /// A timer has run out.
-    Timer(u64),
+    /// A timer has run out, unless it is cancelled before the handler is told.
+    Timer(Timer),
     /// A deferral has been completed.
     Resume(Option<Box<dyn Any + Send>>),
     /// The connection has ended.
@@ -71,6 +71,10 @@ pub struct Core {
     pub ended: Vec<u32>,
     pub wheel: Wheel,
     pub now: Now,
+    /// Bytes that may still be read in this turn.
+    pub read_budget: usize,
+    /// Buffers for batches that are not in use.
+    pub spare: Vec<Vec<u8>>,
     pool: Vec<Box<Outbound>>,
 }
 
@@ -97,6 +101,8 @@ impl Core {
             ended: Vec::new(),
             wheel: Wheel::new(ticks(now)),
             now,
+            read_budget: 0,
+            spare: Vec::new(),
             pool: Vec::new(),
         }
     }
@@ -158,7 +164,14 @@ impl Core {
 
     /// Removes what has ended. Slots are free for others only now: events of this turn may still have named them.
     pub fn reap(&mut self) {
-        while let Some(slot) = self.ended.pop() {
+        let ended = std::mem::take(&mut self.ended);
+        for slot in ended {
+            let connection = &self.connections[slot as usize];
+            if connection.rare.as_ref().is_some_and(|rare| rare.closing.is_some()) {
+                // The handler is still to be told.
+                self.ended.push(slot);
+                continue;
+            }
             let connection = self.connections.remove(slot as usize);
             self.generations[slot as usize] = (connection.generation + 1) & ((1 << GENERATION_BITS) - 1);
             self.metrics().connections.sub(1);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::connection::State;
 use super::core::{Core, bounds};
-use super::inbox::{Command, Item};
+use super::inbox::{Command, Inbox, Item};
 use crate::close::CloseCause;
 use crate::metrics::{ShardMetrics, clamp_latency};
 use crate::pubsub::fanout::{Burst, Fanout, Visit};
@@ -19,6 +19,8 @@ use crate::pubsub::topic::{Local, Notice, Topic};
 const TOPIC_VISITS: usize = 64;
 /// Visits between two looks at the clock: at 4 µs a send, latencies are exact to 32 µs.
 const CLOCK_VISITS: usize = 8;
+/// Publications that can be put into queues in the time of one send.
+const ENQUEUED_PER_SEND: usize = 32;
 /// A queue of a socket that takes everything is written when it has grown so large, before a bound is held against it.
 const EAGER_FLUSH_BYTES: usize = 64 << 10;
 const EAGER_FLUSH_MESSAGES: usize = 256;
@@ -26,15 +28,11 @@ const EAGER_FLUSH_MESSAGES: usize = 256;
 impl Core {
     /// Takes everything that waits in the inbox; at most what it can hold, so that a turn ends.
     pub fn take_inbox(&mut self) {
-        let (mut publications, mut bytes, mut commands) = (0, 0, 0);
+        let mut commands = 0;
         for _ in 0..self.inbox.len() {
             let Ok(item) = self.inbox.try_recv() else { break };
             match item {
-                Item::Publication(topic, publication) => {
-                    publications += 1;
-                    bytes += publication.weight();
-                    self.take_publication(&topic, publication);
-                }
+                Item::Publication(topic, publication) => self.take_publication(&topic, publication),
                 Item::Notice(topic, notice) => {
                     commands += 1;
                     self.take_notice(&topic, notice);
@@ -44,9 +42,6 @@ impl Core {
                     self.take_command(*command);
                 }
             }
-        }
-        if publications > 0 {
-            self.own_inbox().release(publications, bytes);
         }
         if commands > 0 {
             self.own_inbox().release_commands(commands);
@@ -126,7 +121,9 @@ impl Core {
     }
 
     fn finish(&self, publication: &Publication) {
-        complete(publication, self.shared.clock.nanos(), self.metrics());
+        let mut settled = Settled::default();
+        settled.add(publication, self.shared.clock.nanos(), self.metrics());
+        settled.release(self.own_inbox());
     }
 
     /// Visits subscribers until all have been served or the budget is used up. Topics take turns.
@@ -136,8 +133,8 @@ impl Core {
             && let Some(fanout) = self.listed.pop_front()
         {
             let share = budget.min(TOPIC_VISITS);
-            let visits = self.fan_out_topic(fanout, share);
-            budget -= visits.max(1).min(budget);
+            let cost = self.fan_out_topic(fanout, share);
+            budget -= cost.max(1).min(budget);
             if let Some(entry) = self.fanouts.get_mut(fanout as usize).filter(|entry| entry.listed) {
                 entry.listed = entry.has_work();
                 if entry.listed {
@@ -147,45 +144,47 @@ impl Core {
         }
     }
 
-    /// Visits at most so many subscribers of a topic; returns how many.
-    fn fan_out_topic(&mut self, fanout: u32, visits_max: usize) -> usize {
+    /// Visits subscribers of a topic, at most so many; returns what it cost, in sends.
+    fn fan_out_topic(&mut self, fanout: u32, cost_max: usize) -> usize {
         let mut served = Served::default();
-        let mut visits = 0;
+        let (mut visits, mut cost) = (0, 0);
         // With other topics waiting, a connection that subscribes to several is written to once, at the end of the turn.
         let alone = self.listed.is_empty();
-        while visits < visits_max {
+        while cost < cost_max {
             let Some(visit) = self.next_visit(fanout) else { break };
             visits += 1;
-            self.serve(fanout, visit, alone, &mut served);
+            cost += 1 + self.serve(fanout, visit, alone, &mut served);
             if visits % CLOCK_VISITS == 0 {
                 self.record(fanout, &mut served);
             }
         }
         self.record(fanout, &mut served);
-        visits
+        cost
     }
 
     fn next_visit(&mut self, fanout: u32) -> Option<Visit> {
         let Self { fanouts, connections, .. } = self;
-        fanouts.get_mut(fanout as usize)?.visit(|slot, index| {
-            if let Some(subscription) = connections[slot as usize].subscription(fanout) {
-                subscription.index = index;
-            }
+        fanouts.get_mut(fanout as usize)?.visit(|slot, place, index| {
+            connections[slot as usize].subscriptions[place as usize].index = index;
         })
     }
 
-    /// Gives one subscriber what it has not got yet: straight to its socket if nothing waits there, else to its queue.
-    fn serve(&mut self, fanout: u32, visit: Visit, alone: bool, served: &mut Served) {
+    /// Gives one subscriber what it has not got yet: straight to its socket if nothing waits there, else to its queue, which
+    /// costs what is returned, in sends.
+    fn serve(&mut self, fanout: u32, visit: Visit, alone: bool, served: &mut Served) -> usize {
+        let pieces = (visit.to - visit.from) as usize / ENQUEUED_PER_SEND;
         let connection = &self.connections[visit.slot as usize];
         let direct = connection.outbound.is_none()
             && connection.state == State::Open
             && (alone || connection.subscriptions.len() == 1);
         if !direct {
-            return self.enqueue_visit(fanout, visit);
+            self.enqueue_visit(fanout, visit);
+            return pieces;
         }
-        let Self { fanouts, connections, shared, .. } = self;
-        let Burst::Whole(bytes) = fanouts[fanout as usize].burst(visit, &shared.encodings) else {
-            return self.enqueue_visit(fanout, visit);
+        let Self { fanouts, connections, shared, spare, .. } = self;
+        let Burst::Whole(bytes) = fanouts[fanout as usize].burst(visit, &shared.encodings, spare) else {
+            self.enqueue_visit(fanout, visit);
+            return pieces;
         };
         let length = bytes.len();
         let outcome = connections[visit.slot as usize].stream.write(bytes);
@@ -196,18 +195,19 @@ impl Core {
                 metrics.bytes_out.add(written as u64);
                 if written == length {
                     served.add(visit);
-                } else {
-                    self.enqueue_rest(fanout, visit, written, served);
+                    return 0;
                 }
+                self.enqueue_rest(fanout, visit, written, served);
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                self.enqueue_rest(fanout, visit, 0, served);
-            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.enqueue_rest(fanout, visit, 0, served),
+            // Nothing is known of the socket: it is written to again at the end of the turn.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.enqueue_visit(fanout, visit),
             Err(_) => {
                 self.discard_visit(fanout, visit);
                 self.end(visit.slot, CloseCause::PeerReset);
             }
         }
+        pieces
     }
 
     /// The socket has taken only so many bytes of a visit: the rest waits.
@@ -228,6 +228,8 @@ impl Core {
         }
         served.add(whole);
         visit.from = whole.to;
+        // Booked now: should the rest be too much for its queue, the connection ends, and perhaps the entry with it.
+        served.book(entry, shared.clock.nanos(), &shared.metrics[usize::from(*shard)], usize::from(*shard));
         let (topic, shard) = (entry.topic().clone(), usize::from(*shard));
         self.block(visit.slot);
         if let Some(publication) = begun {
@@ -289,7 +291,7 @@ impl Core {
     }
 
     /// A queue that is only waiting for the end of the turn is no sign of a slow consumer: it is written before it grows.
-    fn flush_if_large(&mut self, slot: u32) {
+    pub fn flush_if_large(&mut self, slot: u32) {
         let connection = &self.connections[slot as usize];
         let large = connection.outbound.as_ref().is_some_and(|outbound| {
             outbound.bytes() > EAGER_FLUSH_BYTES || outbound.messages() >= EAGER_FLUSH_MESSAGES
@@ -320,15 +322,39 @@ impl Core {
 
     /// Books what has been written since the last time, and lets go of publications whose round is over.
     fn record(&mut self, fanout: u32, served: &mut Served) {
-        let served = std::mem::take(served);
-        let Self { fanouts, shared, shard, .. } = self;
+        let Self { fanouts, shared, shard, spare, .. } = self;
+        // Everything is booked before an entry goes, so that nothing is lost with it.
         let Some(entry) = fanouts.get_mut(fanout as usize) else { return };
-        let (nanos, metrics) = (shared.clock.nanos(), &shared.metrics[usize::from(*shard)]);
-        if served.deliveries > 0 {
-            entry.topic().tally(usize::from(*shard)).written.add(served.deliveries);
-            served.record(entry, nanos, metrics);
+        let shard = usize::from(*shard);
+        let (nanos, metrics) = (shared.clock.nanos(), &shared.metrics[shard]);
+        served.book(entry, nanos, metrics, shard);
+        let mut settled = Settled::default();
+        entry.settle(|publication| settled.add(publication, nanos, metrics), spare);
+        settled.release(&shared.inboxes.0[shard]);
+    }
+}
+
+/// Publications a shard is done with; their places in its inbox are free again. What is in a log counts as being in the
+/// inbox, so that the bounds of the inbox bound the logs, too.
+#[derive(Debug, Default)]
+pub struct Settled {
+    publications: usize,
+    bytes: usize,
+}
+
+impl Settled {
+    /// Another one.
+    pub fn add(&mut self, publication: &Publication, nanos: u64, metrics: &ShardMetrics) {
+        self.publications += 1;
+        self.bytes += publication.weight();
+        complete(publication, nanos, metrics);
+    }
+
+    /// Gives their places back.
+    pub fn release(&self, inbox: &Inbox) {
+        if self.publications > 0 {
+            inbox.release(self.publications, self.bytes);
         }
-        entry.settle(|publication| complete(publication, nanos, metrics));
     }
 }
 
@@ -349,6 +375,15 @@ struct Served {
 }
 
 impl Served {
+    /// Counts what has been written and how long it took.
+    fn book(&mut self, entry: &Fanout, nanos: u64, metrics: &ShardMetrics, shard: usize) {
+        let served = std::mem::take(self);
+        if served.deliveries > 0 {
+            entry.topic().tally(shard).written.add(served.deliveries);
+            served.record(entry, nanos, metrics);
+        }
+    }
+
     fn add(&mut self, visit: Visit) {
         if visit.from == visit.to {
             return;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
 use mio::Waker;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -126,6 +126,15 @@ pub struct ConnectionInfo {
 /// What a deferred call was completed with.
 pub type Resumed = (ConnectionId, Option<Box<dyn Any + Send>>);
 
+/// Why an inbox did not take a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// It is full.
+    Full,
+    /// Its shard has ended.
+    Ended,
+}
+
 /// The sending side of a shard's inbox.
 #[derive(Debug)]
 pub struct Inbox {
@@ -198,21 +207,25 @@ impl Inbox {
         room
     }
 
+    /// Uses a reservation; false if the shard has ended.
     fn push(&self, item: Item) -> bool {
-        let pushed = self.sender.try_send(item).is_ok();
-        debug_assert!(pushed, "room was reserved");
-        pushed
+        let pushed = self.sender.try_send(item);
+        debug_assert!(!matches!(pushed, Err(TrySendError::Full(_))), "room was reserved");
+        pushed.is_ok()
     }
 
-    /// Adds a command and wakes the shard. The command comes back if there is no room.
+    /// Adds a command and wakes the shard.
     ///
     /// # Errors
-    /// The inbox is full.
-    pub fn command(&self, command: Command) -> Result<(), Command> {
+    /// The inbox is full, or the shard has ended.
+    pub fn command(&self, command: Command) -> Result<(), NotTaken> {
         if !self.reserve_command() {
-            return Err(command);
+            return Err(NotTaken::Full);
         }
-        self.push(Item::Command(Box::new(command)));
+        if !self.push(Item::Command(Box::new(command))) {
+            self.release_commands(1);
+            return Err(NotTaken::Ended);
+        }
         self.wake();
         Ok(())
     }

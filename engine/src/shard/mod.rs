@@ -46,6 +46,8 @@ use crate::net::listener::Acceptor;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Events taken from the kernel at once.
 const EVENTS_MAX: usize = 1024;
+/// How soon it is tried again to accept without a file descriptor.
+const EXHAUSTED: Duration = Duration::from_millis(10);
 /// How soon a message is handled again for which there was no room.
 const RETRY: Duration = Duration::from_millis(1);
 /// How long a stopping shard waits for connections that have not said anything.
@@ -62,6 +64,8 @@ pub struct Shard<H: Handler> {
     /// Listeners that may have more to accept than one turn takes.
     accepting: Vec<usize>,
     scratch: Vec<u8>,
+    /// No file descriptor is left, not even to refuse with.
+    exhausted: bool,
     stopping_since: Option<Instant>,
     next_tick_at: Option<Instant>,
     next_backlog_check_at: Instant,
@@ -94,10 +98,16 @@ impl<H: Handler> Shard<H> {
             accepting: (0..acceptors.len()).collect(),
             acceptors,
             scratch: vec![0; SCRATCH_BYTES],
+            exhausted: false,
             stopping_since: None,
             next_tick_at: ticks.then(|| Instant::now() + tick_interval),
             next_backlog_check_at: Instant::now(),
         })
+    }
+
+    /// The engine it belongs to.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.core.engine
     }
 
     /// Turns until the engine has stopped.
@@ -112,6 +122,7 @@ impl<H: Handler> Shard<H> {
     fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
         self.wait(events, timeout);
         let began = self.core.shared.clock.nanos();
+        self.core.read_budget = read::READ_BUDGET_BYTES;
         self.stop_if_asked();
         self.take_events(events);
         self.read_unread();
@@ -122,15 +133,25 @@ impl<H: Handler> Shard<H> {
         self.call_back();
         self.core.flush_dirty();
         self.run_timers();
-        self.reap();
+        self.core.reap();
         let took = self.core.shared.clock.nanos() - began;
         self.core.metrics().turn(Duration::from_nanos(took));
     }
 
     /// How long to wait: not at all if there is work left.
     fn timeout(&self) -> Option<Duration> {
-        let busy = self.core.has_work() || !self.accepting.is_empty();
-        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) { Some(Duration::ZERO) } else { self.patience() }
+        let busy = self.core.has_work() || (!self.accepting.is_empty() && !self.exhausted);
+        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) || self.has_to_stop() {
+            Some(Duration::ZERO)
+        } else {
+            self.patience()
+        }
+    }
+
+    /// Whether it has been asked to stop and has not begun to. Looked at after saying that it may sleep: who asks before
+    /// that does not wake it, who asks after that does.
+    fn has_to_stop(&self) -> bool {
+        self.stopping_since.is_none() && self.core.shared.is_stopping()
     }
 
     /// Waits for sockets, other threads or timers.
@@ -147,7 +168,7 @@ impl<H: Handler> Shard<H> {
     fn patience(&self) -> Option<Duration> {
         let now = Instant::now();
         let timer = self.core.wheel.next_tick().map(|tick| {
-            let due = Duration::from_millis((tick + 1) * TICK_MS);
+            let due = Duration::from_millis(tick * TICK_MS);
             due.saturating_sub(Duration::from_nanos(self.core.shared.clock.nanos()))
         });
         let retry = (!self.core.retrying.is_empty()).then_some(RETRY);
@@ -155,7 +176,8 @@ impl<H: Handler> Shard<H> {
         let backlog =
             (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
         let stopping = self.stopping_since.map(|_| Duration::from_millis(20));
-        [timer, retry, tick, backlog, stopping].into_iter().flatten().min()
+        let exhausted = self.exhausted.then_some(EXHAUSTED);
+        [timer, retry, tick, backlog, stopping, exhausted].into_iter().flatten().min()
     }
 
     fn take_events(&mut self, events: &Events) {
@@ -197,7 +219,7 @@ impl<H: Handler> Shard<H> {
             let mut ctx = Context { actions: &mut acting, data: &mut data };
             call(handler, &mut ctx)
         }));
-        let retry = acting.finish();
+        let retry = acting.wants_retry();
         self.data[slot as usize] = Some(data);
         match outcome {
             Ok(result) => Some((result, retry)),
@@ -228,8 +250,10 @@ impl<H: Handler> Shard<H> {
                 Call::Drain => {
                     self.call(slot, |handler, ctx| handler.drain(ctx));
                 }
-                Call::Timer(token) => {
-                    self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                Call::Timer(timer) => {
+                    if let Some(token) = self.core.take_timer(timer) {
+                        self.call(slot, |handler, ctx| handler.timer(ctx, token));
+                    }
                 }
             }
         }
@@ -252,9 +276,11 @@ impl<H: Handler> Shard<H> {
     /// A deferral has been completed: its value first, then the messages that have waited.
     fn resume(&mut self, slot: u32, value: Option<Box<dyn Any + Send>>) {
         let connection = self.core.at(slot);
-        if connection.state != State::Open || !std::mem::take(&mut connection.deferred) {
+        if connection.state != State::Open {
             return;
         }
+        // What was deferred after the connection had ended was not counted, and is not told.
+        connection.deferred -= 1;
         if let Some(value) = value {
             self.call(slot, |handler, ctx| handler.resume(ctx, value));
         }
@@ -297,11 +323,7 @@ impl<H: Handler> Shard<H> {
             }
             match timer.token {
                 None => self.core.check(timer),
-                Some(_) => {
-                    if let Some(token) = self.core.take_timer(timer) {
-                        self.core.call(timer.slot, Call::Timer(token));
-                    }
-                }
+                Some(_) => self.core.call(timer.slot, Call::Timer(timer)),
             }
         }
         let now = Instant::now();
@@ -315,13 +337,6 @@ impl<H: Handler> Shard<H> {
             if catch_unwind(AssertUnwindSafe(|| handler.tick(engine))).is_err() {
                 self.core.metrics().handler_panics.add(1);
             }
-        }
-    }
-
-    /// Frees the slots of what has ended, unless the handler is still to be told.
-    fn reap(&mut self) {
-        if self.core.calls.is_empty() {
-            self.core.reap();
         }
     }
 

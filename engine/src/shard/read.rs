@@ -9,12 +9,14 @@ use super::connection::{Stash, State};
 use super::core::Core;
 use super::timer::TICK_MS;
 use crate::close::CloseCause;
-use crate::handler::Handler;
+use crate::handler::{Handler, SendOutcome};
 use crate::ws::session::{Event, Limits, Session};
 use crate::ws::{Message, Opcode, ProtocolError, frame};
 
 /// Reads from one connection before the others have their turn.
 const READS_PER_TURN: usize = 4;
+/// Bytes read in full buffers in one turn, over all connections; the rest has to wait for the next one.
+pub const READ_BUDGET_BYTES: usize = 4 << 20;
 
 enum Input {
     Bytes(usize),
@@ -23,23 +25,18 @@ enum Input {
     Failed,
 }
 
-/// What the peer has sent, after the handler has been told.
-enum Step {
-    /// Nothing more in these bytes.
-    Done,
-    /// An event that ended here.
-    Event(usize),
-    /// The handler has to wait; what follows is kept.
-    Paused(usize),
-}
-
 impl<H: Handler> Shard<H> {
     /// Reads what a socket has, up to its share of the turn.
     pub(super) fn read(&mut self, slot: u32) {
+        let generation = self.core.generations[slot as usize];
         for _ in 0..READS_PER_TURN {
-            let connection = self.core.at(slot);
-            if connection.state == State::Ended || (connection.state == State::Open && connection.is_paused()) {
+            // A socket that turned out to speak plain HTTP is not the shard's any more.
+            let Some(connection) = self.core.connection(slot, generation) else { return };
+            if connection.state == State::Open && connection.is_paused() {
                 return;
+            }
+            if self.core.read_budget == 0 {
+                break;
             }
             let mut scratch = std::mem::take(&mut self.scratch);
             let input = self.core.receive(slot, &mut scratch);
@@ -48,10 +45,14 @@ impl<H: Handler> Shard<H> {
             }
             let all = scratch.len();
             self.scratch = scratch;
+            if !self.core.connections.contains(slot as usize) {
+                // It speaks plain HTTP and belongs to the control plane now.
+                return;
+            }
             match input {
                 // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
                 Input::Bytes(length) if length < all => return,
-                Input::Bytes(_) => {}
+                Input::Bytes(length) => self.core.read_budget = self.core.read_budget.saturating_sub(length),
                 Input::Nothing => return,
                 Input::Ended => return self.core.read_ended(slot),
                 Input::Failed => return self.core.end(slot, CloseCause::PeerReset),
@@ -79,22 +80,20 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    /// Gives bytes to the session, and its events to the handler.
+    /// Gives bytes to the session, and its events to the handler. As soon as the handler has to wait, the rest is kept.
     pub(super) fn feed(&mut self, slot: u32, bytes: &mut [u8]) {
         // Taken out while the handler is called, which may do anything to the connection but read.
         let placeholder = Session::new(crate::ws::session::Role::Server);
         let mut session = std::mem::replace(&mut self.core.at(slot).session, placeholder);
         let mut at = 0;
         while at < bytes.len() {
+            let connection = self.core.at(slot);
+            if connection.state == State::Open && connection.is_paused() {
+                connection.rare().stash.get_or_insert_default().bytes.extend_from_slice(&bytes[at..]);
+                break;
+            }
             match self.step(slot, &mut session, &mut bytes[at..]) {
-                Ok(Step::Done) => break,
-                Ok(Step::Event(consumed)) => at += consumed,
-                Ok(Step::Paused(consumed)) => {
-                    at += consumed;
-                    let stash = self.core.at(slot).rare().stash.get_or_insert_default();
-                    stash.bytes.extend_from_slice(&bytes[at..]);
-                    break;
-                }
+                Ok(consumed) => at += consumed,
                 Err(error) => {
                     self.core.fail(slot, &error);
                     break;
@@ -105,10 +104,11 @@ impl<H: Handler> Shard<H> {
         self.core.at(slot).session = session;
     }
 
-    fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<Step, ProtocolError> {
+    /// The next event; how many bytes there were to it.
+    fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<usize, ProtocolError> {
         let limits = Limits { message_bytes: self.core.shared.settings.message_bytes };
         let received = session.receive(bytes, &limits)?;
-        let Some(event) = received.event else { return Ok(Step::Done) };
+        let Some(event) = received.event else { return Ok(received.consumed) };
         let open = self.core.at(slot).state == State::Open;
         match event {
             Event::Close { code, reason } => self.core.peer_closes(slot, code, reason),
@@ -118,6 +118,7 @@ impl<H: Handler> Shard<H> {
                 self.core.metrics().messages_in.add(1);
                 if self.message(slot, message) {
                     let kept = (message.opcode(), message.payload().to_vec());
+                    self.core.count_pause();
                     self.core.hold(slot, kept);
                 }
             }
@@ -130,9 +131,7 @@ impl<H: Handler> Shard<H> {
                 self.call(slot, |handler, ctx| handler.pong(ctx, payload));
             }
         }
-        let connection = self.core.at(slot);
-        let paused = connection.state == State::Open && connection.is_paused();
-        Ok(if paused { Step::Paused(received.consumed) } else { Step::Event(received.consumed) })
+        Ok(received.consumed)
     }
 
     /// Gives a message to the handler. True if it wants to be given it again.
@@ -143,13 +142,16 @@ impl<H: Handler> Shard<H> {
 
     /// Handles the messages again for which there was no room, if there may be room now.
     pub(super) fn retry_held(&mut self) {
-        if self.core.retrying.is_empty() || !self.core.has_room() {
-            return;
-        }
         for (slot, generation) in std::mem::take(&mut self.core.retrying) {
-            if self.core.connection(slot, generation).is_some() && self.core.at(slot).retrying {
+            if self.core.connection(slot, generation).is_none() || !self.core.at(slot).retrying {
+                continue;
+            }
+            // Without room for it, asking would only copy the message once more.
+            if self.core.has_room(self.core.held_bytes(slot)) {
                 self.core.at(slot).retrying = false;
                 self.handle_stash(slot);
+            } else {
+                self.core.retrying.push((slot, generation));
             }
         }
     }
@@ -161,16 +163,13 @@ impl<H: Handler> Shard<H> {
             return;
         }
         let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
+        // It was not read from meanwhile: the silence was not the peer's.
+        self.core.at(slot).read_tick = self.core.tick() as u32;
         let Some(Stash { message, mut bytes }) = stash else { return self.core.read_again(slot) };
         if let Some((opcode, payload)) = message
             && self.message(slot, as_message(opcode, &payload))
         {
             self.core.hold(slot, (opcode, payload));
-        }
-        let connection = self.core.at(slot);
-        if connection.state == State::Open && connection.is_paused() {
-            connection.rare().stash.get_or_insert_default().bytes.append(&mut bytes);
-            return;
         }
         self.feed(slot, &mut bytes);
         self.core.read_again(slot);
@@ -230,7 +229,12 @@ impl Core {
         connection.rare().stash.get_or_insert_default().message = Some(message);
         let generation = connection.generation;
         self.retrying.push((slot, generation));
-        self.count_pause();
+    }
+
+    /// The size of the message that is to be handled again.
+    fn held_bytes(&self, slot: u32) -> usize {
+        let stash = self.connections[slot as usize].rare.as_ref().and_then(|rare| rare.stash.as_ref());
+        stash.and_then(|stash| stash.message.as_ref()).map_or(0, |(_, payload)| payload.len())
     }
 
     fn answer_ping(&mut self, slot: u32, payload: &[u8]) {
@@ -265,7 +269,7 @@ impl Core {
         let connection = &self.connections[slot as usize];
         // Nothing is read while a publisher has to wait; that silence is ours.
         if connection.is_paused() {
-            return self.check_after(slot, settings.idle_timeout.max(Duration::from_secs(1)));
+            return self.check_after(slot, Duration::from_secs(1));
         }
         if !settings.idle_timeout.is_zero() && silent >= settings.idle_timeout {
             let cause = CloseCause::IdleTimeout;
@@ -275,11 +279,11 @@ impl Core {
         if !settings.ping_interval.is_zero() && silent >= settings.ping_interval && !pinged {
             let mut bytes = Vec::with_capacity(2);
             frame::put_ping(&mut bytes, b"");
-            if self.send_control(slot, bytes) != crate::handler::SendOutcome::Closed {
+            if matches!(self.send_control(slot, bytes), SendOutcome::Written | SendOutcome::Queued) {
                 self.metrics().pings_out.add(1);
-                // Not the tick of the last read, even if that was just now.
-                self.at(slot).pinged_tick = tick.max(self.at(slot).read_tick.wrapping_add(1));
             }
+            // Not the tick of the last read, even if that was just now.
+            self.at(slot).pinged_tick = tick.max(self.at(slot).read_tick.wrapping_add(1));
         }
         if self.at(slot).state == State::Open {
             self.schedule_alive(slot);

@@ -71,6 +71,8 @@ pub struct Shared {
     pub control: ControlCounts,
     /// The engine is ending: no new connections, all are closed.
     pub stopping: AtomicBool,
+    /// A shard has panicked.
+    pub failed: AtomicBool,
     /// Do not wait for anything any more.
     pub aborting: AtomicBool,
     /// Where the listeners really listen.
@@ -88,6 +90,8 @@ pub struct ControlCounts {
     pub upgrades: Count,
     /// Upgrades refused there.
     pub refused: Count,
+    /// Panics of the handler while deciding them, and of routes.
+    pub handler_panics: Count,
 }
 
 /// What a shard begins with.
@@ -126,6 +130,7 @@ impl Shared {
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
             stopping: AtomicBool::default(),
+            failed: AtomicBool::default(),
             aborting: AtomicBool::default(),
             local_addrs,
             settings,
@@ -147,7 +152,7 @@ impl Shared {
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
-        if self.stopping.load(Ordering::Relaxed) && self.aborting.load(Ordering::Relaxed) {
+        if self.aborting.load(Ordering::Relaxed) {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;
@@ -180,6 +185,7 @@ impl Shared {
     /// Whether the engine is ending.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        // In one order with the flag by which a shard says that it has to be woken.
+        self.stopping.load(Ordering::SeqCst)
     }
 }

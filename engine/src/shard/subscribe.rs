@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use super::connection::{State, Subscription};
 use super::core::Core;
-use super::fan_out::complete;
+use super::fan_out::Settled;
 use crate::close::CloseCause;
 use crate::handler::{Greeting, SendOutcome, Subscribe};
 use crate::id::ConnectionId;
 use crate::pubsub::fanout::Fanout;
 use crate::pubsub::name::{self, Pattern};
 use crate::pubsub::tally::DropReason;
-use crate::pubsub::topic::{Joined, Local, Topic};
+use crate::pubsub::topic::{Gone, Joined, Local, Topic};
 use crate::pubsub::topics::TopicError;
 use crate::pubsub::{EncodingId, Epoch, Publication, SubscribeError, Subscribed};
 use crate::ws::Message;
+
+/// What is left for a greeting when it is decided how much can be replayed behind it.
+const GREETING_BYTES: usize = 1024;
 
 impl From<TopicError> for SubscribeError {
     fn from(error: TopicError) -> Self {
@@ -71,14 +74,22 @@ impl Core {
         let (topic, fanout, joined) = loop {
             let topic = self.shared.topics.get_or_make(name, self.now, &self.shared.inboxes)?;
             let fanout = self.meet_if_member(&topic);
-            if let Some(subscribed) = self.subscribe_again(slot, &topic, fanout, subscribe, greet) {
-                return Ok(subscribed);
+            match self.subscribe_again(slot, &topic, fanout, subscribe, greet) {
+                Ok(Some(subscribed)) => return Ok(subscribed),
+                Ok(None) => {}
+                Err(Gone) => {
+                    // The notice is on its way; until the registry has let go of the topic, too, it is looked up again.
+                    fanout.into_iter().for_each(|fanout| self.forget_topic(fanout));
+                    std::thread::yield_now();
+                    continue;
+                }
             }
             self.check_room(slot)?;
             let now = self.shared.clock.now();
             if let Ok(joined) = topic.subscribe(shard, false, subscribe.since, subscribe.history, now) {
                 break (topic, fanout, joined);
             }
+            std::thread::yield_now();
         };
         let fanout = fanout.unwrap_or_else(|| self.make_fanout(&topic, joined.offset + 1));
         let Joined { offset, mut recovered, mut replay } = joined;
@@ -113,11 +124,11 @@ impl Core {
         fanout: Option<u32>,
         subscribe: Subscribe,
         greet: &mut Greeting<'_>,
-    ) -> Option<Subscribed> {
-        let subscription = self.at(slot).subscription(fanout?)?;
+    ) -> Result<Option<Subscribed>, Gone> {
+        let Some(subscription) = fanout.and_then(|fanout| self.at(slot).subscription(fanout)) else { return Ok(None) };
         if !subscription.explicit {
+            topic.set_explicit(true)?;
             subscription.explicit = true;
-            topic.set_explicit(true);
         }
         let subscribed = Subscribed {
             epoch: topic.epoch(),
@@ -126,7 +137,7 @@ impl Core {
             already: true,
         };
         self.greet(slot, &subscribed, greet);
-        Some(subscribed)
+        Ok(Some(subscribed))
     }
 
     /// How many of the newest of these the connection's bounds hold.
@@ -137,7 +148,7 @@ impl Core {
             None => (0, 0),
         };
         // A place is kept for the greeting.
-        let (mut bytes, room) = (waiting, bounds.messages.saturating_sub(messages + 1));
+        let (mut bytes, room) = (waiting + GREETING_BYTES, bounds.messages.saturating_sub(messages + 1));
         let fits = |publication: &&Arc<Publication>| {
             bytes += publication.encode(encoding, &self.shared.encodings).len();
             bytes <= bounds.bytes
@@ -168,7 +179,8 @@ impl Core {
         explicit: bool,
         patterns: u16,
     ) {
-        let index = self.fanouts[fanout as usize].add(slot, encoding, next);
+        let place = self.at(slot).subscriptions.len() as u32;
+        let index = self.fanouts[fanout as usize].add(slot, place, encoding, next);
         self.at(slot).subscriptions.push(Subscription { fanout, index, patterns, explicit });
     }
 
@@ -191,7 +203,7 @@ impl Core {
     pub fn meet(&mut self, topic: &Arc<Topic>) -> Option<u32> {
         let shard = usize::from(self.shard);
         topic.set_local(shard, None);
-        let mut fanout = None;
+        let (mut fanout, mut overreaching) = (None, Vec::new());
         for (id, encoding) in topic.take_members(shard) {
             let patterns = self.matching_patterns(id, topic.name());
             if patterns == 0 {
@@ -201,8 +213,15 @@ impl Core {
             }
             let entry = *fanout.get_or_insert_with(|| self.make_fanout(topic, 1));
             self.add_subscriber(id.slot, entry, encoding, 1, false, patterns);
+            if self.at(id.slot).subscriptions.len() > self.shared.settings.pattern_topics_max {
+                overreaching.push(id.slot);
+            }
         }
-        fanout
+        for slot in overreaching {
+            self.close(slot, CloseCause::Overreach, CloseCause::Overreach.code(), CloseCause::Overreach.text());
+        }
+        // Should all of them have ended with that, so has the entry.
+        fanout.filter(|fanout| topic.local(shard) == Local::At(*fanout))
     }
 
     /// How many patterns of a connection match a topic; 0 if it has gone.
@@ -226,8 +245,12 @@ impl Core {
             return Ok(subscribed);
         }
         self.check_room(slot)?;
-        let id = self.id(slot);
+        let (id, limit) = (self.id(slot), self.shared.settings.pattern_topics_max);
         let topics = self.shared.topics.subscribe_pattern(&pattern, id, encoding);
+        if self.at(slot).subscriptions.len() + topics.len() > limit {
+            self.shared.topics.unsubscribe_pattern(&pattern, id);
+            return Err(SubscribeError::TooManySubscriptions { limit });
+        }
         self.at(slot).rare().patterns.push((pattern, encoding));
         self.greet(slot, &subscribed, greet);
         for topic in topics {
@@ -272,7 +295,8 @@ impl Core {
             return false;
         }
         if subscription.patterns > 0 {
-            topic.set_explicit(false);
+            // It was explicit, so it cannot be gone.
+            let _ = topic.set_explicit(false);
         } else {
             self.leave(slot, fanout, true);
         }
@@ -308,8 +332,9 @@ impl Core {
         if self.at(slot).state != State::Open {
             return;
         }
-        let Some(missed) = self.remove_subscriber(slot, fanout, explicit) else { return };
-        let (topic, missed) = missed;
+        let mut subscriptions = self.at(slot).subscriptions.iter();
+        let Some(place) = subscriptions.position(|subscription| subscription.fanout == fanout) else { return };
+        let (topic, missed) = self.remove_subscriber(slot, place, explicit);
         topic.tally(usize::from(self.shard)).drop(DropReason::Unsubscribed, missed);
         if let Some(outbound) = &mut self.at(slot).outbound {
             outbound.unsubscribe(&topic);
@@ -320,31 +345,34 @@ impl Core {
     }
 
     /// Takes a subscriber out of everything. Returns the topic and how many publications it had not been visited for.
-    fn remove_subscriber(&mut self, slot: u32, fanout: u32, explicit: bool) -> Option<(Arc<Topic>, u64)> {
-        let subscriptions = &mut self.at(slot).subscriptions;
-        let at = subscriptions.iter().position(|subscription| subscription.fanout == fanout)?;
-        let subscription = subscriptions.swap_remove(at);
+    fn remove_subscriber(&mut self, slot: u32, place: usize, explicit: bool) -> (Arc<Topic>, u64) {
         let Self { fanouts, connections, .. } = self;
+        let subscriptions = &mut connections[slot as usize].subscriptions;
+        let Subscription { fanout, index, .. } = subscriptions.swap_remove(place);
+        if let Some(moved) = subscriptions.get(place) {
+            fanouts[moved.fanout as usize].set_place(moved.index, place as u32);
+        }
         let entry = &mut fanouts[fanout as usize];
         let topic = entry.topic().clone();
-        let next = entry.remove(subscription.index, |slot, index| {
-            if let Some(subscription) = connections[slot as usize].subscription(fanout) {
-                subscription.index = index;
-            }
+        let next = entry.remove(index, |slot, place, index| {
+            connections[slot as usize].subscriptions[place as usize].index = index;
         });
         let offset = topic.unsubscribe(usize::from(self.shard), explicit, self.now);
         if self.fanouts[fanout as usize].is_empty() {
             self.drop_fanout(fanout);
         }
-        Some((topic, (offset + 1).saturating_sub(next)))
+        (topic, (offset + 1).saturating_sub(next))
     }
 
     fn drop_fanout(&mut self, fanout: u32) {
         let mut entry = self.fanouts.remove(fanout as usize);
         entry.topic().set_local(usize::from(self.shard), None);
         // Its place on the list of those with work is left there: who meets it finds nothing to do.
-        let nanos = self.shared.clock.nanos();
-        entry.settle(|publication| complete(publication, nanos, self.metrics()));
+        let Self { shared, shard, spare, .. } = self;
+        let (nanos, shard) = (shared.clock.nanos(), usize::from(*shard));
+        let mut settled = Settled::default();
+        entry.settle(|publication| settled.add(publication, nanos, &shared.metrics[shard]), spare);
+        settled.release(&shared.inboxes.0[shard]);
     }
 
     /// Ends all subscriptions: the connection ends. What it had not been visited for is discarded.
@@ -354,10 +382,11 @@ impl Core {
         for (pattern, _) in patterns {
             self.shared.topics.unsubscribe_pattern(&pattern, id);
         }
+        // From the last to the first, so that none has to move.
         while let Some(subscription) = self.at(slot).subscriptions.last().copied() {
-            if let Some((topic, missed)) = self.remove_subscriber(slot, subscription.fanout, subscription.explicit) {
-                topic.tally(usize::from(self.shard)).discarded.add(missed);
-            }
+            let place = self.at(slot).subscriptions.len() - 1;
+            let (topic, missed) = self.remove_subscriber(slot, place, subscription.explicit);
+            topic.tally(usize::from(self.shard)).discarded.add(missed);
         }
     }
 

@@ -39,6 +39,7 @@ impl Wheel {
 
     /// Sets a timer; one in the past comes with the next tick.
     pub fn set(&mut self, mut timer: Timer) {
+        debug_assert!(timer.tick > self.tick || timer.token.is_none(), "a handler's timer is found by its tick");
         timer.tick = timer.tick.max(self.tick + 1);
         let slot = timer.tick as usize % SLOTS;
         self.slots[slot].push(timer);

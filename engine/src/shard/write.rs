@@ -14,7 +14,7 @@ use crate::ws::{Message, frame};
 
 /// How often connections that are behind are looked at for publications that have waited too long.
 pub const BACKLOG_CHECK: Duration = Duration::from_millis(100);
-/// Control frames (pongs) that may wait for a peer that does not read; it is then no longer answered.
+/// A peer that does not read is not sent any more pings and pongs once so many frames of any kind wait for it.
 const CONTROL_PENDING_MAX: usize = 4096;
 
 impl Core {
@@ -55,8 +55,11 @@ impl Core {
         if self.at(slot).state != State::Open {
             return SendOutcome::Closed;
         }
-        let outbound = self.outbound(slot);
-        if outbound.messages() >= CONTROL_PENDING_MAX && self.at(slot).blocked {
+        self.flush_if_large(slot);
+        if self.at(slot).state != State::Open {
+            return SendOutcome::Closed;
+        }
+        if self.at(slot).blocked && self.outbound(slot).messages() >= CONTROL_PENDING_MAX {
             return SendOutcome::Dropped;
         }
         self.outbound(slot).push_control(frame);

@@ -240,7 +240,7 @@ fn the_server_tells_how_it_is() {
     let info = fixture.get("/api/info").json();
     assert_eq!((&info["name"], &info["version"]), (&json!("fanfare"), &json!(env!("CARGO_PKG_VERSION"))));
     assert_eq!((&info["connections"], &info["message_bytes"]), (&json!(0), &json!(1000)));
-    assert!(fixture.get("/metrics").header("content-type").starts_with("text/plain"));
+    assert!(fixture.get("/metrics").header("content-type").starts_with("application/openmetrics-text"));
     assert_eq!(fixture.get("/api/connections").json(), json!({"connections": [], "next": null}));
     let head = fixture.ask("HEAD", "/api/info", &[], "");
     assert_eq!((head.status, head.body.len()), (200, 0));
