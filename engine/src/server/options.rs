@@ -117,6 +117,16 @@ pub struct Options {
     )]
     pub shutdown_timeout_s: u64,
 
+    /// Seconds a topic is kept that has neither subscribers nor history.
+    #[arg(
+        long,
+        value_name = "S",
+        default_value_t = Settings::default().topic_idle.as_secs(),
+        value_parser = number(1, TEN_YEARS_S),
+        help_heading = "Limits",
+    )]
+    pub topic_idle_s: u64,
+
     /// Publications kept for each topic, for clients that come back; 0 keeps none.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = number(0, COUNT_MAX), help_heading = "Topics")]
     pub history_messages: u64,
@@ -207,6 +217,7 @@ impl Options {
             handshake_timeout: Duration::from_secs(self.handshake_timeout_s),
             ping_interval: Duration::from_secs(self.ping_interval_s),
             idle_timeout: Duration::from_secs(self.idle_timeout_s),
+            topic_idle: Duration::from_secs(self.topic_idle_s),
             shutdown_timeout: Duration::from_secs(self.shutdown_timeout_s),
             origins: self.origins(),
             ..Settings::default()

@@ -105,7 +105,9 @@ pub struct Connection {
     pub retrying: bool,
     /// Was blocked since its queue was last empty: the handler is told when it is.
     pub behind: bool,
-    /// The peer has ended its side.
+    /// The kernel has said that the peer ends its side; what it has sent before is still to be read.
+    pub hung_up: bool,
+    /// All has been read: the peer has ended its side.
     pub read_closed: bool,
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,
@@ -137,6 +139,7 @@ impl Connection {
             deferred: 0,
             retrying: false,
             behind: false,
+            hung_up: false,
             read_closed: false,
             session: Session::new(Role::Server),
             outbound: None,

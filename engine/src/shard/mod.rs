@@ -203,6 +203,8 @@ impl<H: Handler> Shard<H> {
             if event.is_writable() {
                 self.core.writable(slot);
             }
+            // It comes once, perhaps together with the last bytes: reading must go on to the end.
+            self.core.at(slot).hung_up |= event.is_read_closed();
             if event.is_readable() || event.is_read_closed() {
                 self.read(slot);
             }

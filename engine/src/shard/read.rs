@@ -51,7 +51,7 @@ impl<H: Handler> Shard<H> {
             }
             match input {
                 // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
-                Input::Bytes(length) if length < all => return,
+                Input::Bytes(length) if length < all && !self.core.has_hung_up(slot, generation) => return,
                 Input::Bytes(length) => self.core.read_budget = self.core.read_budget.saturating_sub(length),
                 Input::Nothing => return,
                 Input::Ended => return self.core.read_ended(slot),
@@ -201,6 +201,10 @@ impl Core {
                 Err(_) => return Input::Failed,
             }
         }
+    }
+
+    fn has_hung_up(&self, slot: u32, generation: u32) -> bool {
+        self.connection(slot, generation).is_some_and(|connection| connection.hung_up)
     }
 
     /// Has a socket read from in the next turn.

@@ -1,3 +1,5 @@
+//! The HTTP API through real sockets, against an engine in the same process.
+
 use super::*;
 use axum::body::Body;
 use clap::Parser;

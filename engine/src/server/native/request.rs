@@ -105,21 +105,33 @@ pub struct Fault<'a> {
     pub message: String,
 }
 
+/// The longest sentence of a fault, in bytes.
+const MESSAGE_BYTES_MAX: usize = 500;
+
 /// Reads a request, in a text message or a binary one. Never panics, whatever the bytes are; what it keeps is bounded,
 /// whatever their number.
 ///
 /// # Errors
 /// See [`Fault`].
 pub fn parse(bytes: &[u8]) -> Result<Request<'_>, Fault<'_>> {
-    let fault = |code, message| Fault { id: None, code, message };
+    let fault = |code, message| Fault { id: None, code, message: brief(message) };
     let text = std::str::from_utf8(bytes).map_err(|error| fault("bad_json", format!("not UTF-8: {error}")))?;
     let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
         Category::Data => fault("bad_request", format!("a request is a JSON object: {error}")),
         Category::Syntax | Category::Eof | Category::Io => fault("bad_json", error.to_string()),
     })?;
     let id = fields.get(Field::Id).and_then(Id::new);
-    let action = fields.action().map_err(|(code, message)| Fault { id, code, message })?;
+    let action = fields.action().map_err(|(code, message)| Fault { id, code, message: brief(message) })?;
     Ok(Request { id, action })
+}
+
+/// Sentences repeat what they complain of, which may be long.
+fn brief(mut message: String) -> String {
+    if message.len() > MESSAGE_BYTES_MAX {
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        message.push('…');
+    }
+    message
 }
 
 /// The fields that some request has.

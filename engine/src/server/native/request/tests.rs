@@ -1,3 +1,5 @@
+//! What clients may say, and how what they may not say is answered.
+
 use super::*;
 use proptest::prelude::*;
 
