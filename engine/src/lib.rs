@@ -68,3 +68,8 @@ pub use pubsub::{
 pub use shard::inbox::ConnectionInfo;
 pub use ws::handshake::Origins;
 pub use ws::{Message, Opcode};
+
+/// The programs shown in the embedding guide, which are compiled as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/EMBEDDING.md")]
+struct EmbeddingGuide;

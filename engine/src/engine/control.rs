@@ -33,6 +33,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take when the engine ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// The data of an accepted upgrade and its answer, or the answer to a refused one.
+type Decided<D> = Result<(D, Response<Body>), Box<Response<Body>>>;
+
 /// The control plane before it runs.
 pub struct Control<H: Handler> {
     plane: Arc<Plane<H>>,
@@ -207,12 +210,7 @@ impl<H: Handler> Plane<H> {
         }
     }
 
-    fn decide(
-        &self,
-        request: &Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
-    ) -> Result<(H::Data, Response<Body>), Box<Response<Body>>> {
+    fn decide(&self, request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Decided<H::Data> {
         let headers: Vec<httparse::Header<'_>> = request
             .headers()
             .iter()

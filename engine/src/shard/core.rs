@@ -75,6 +75,8 @@ pub struct Core {
     pub read_budget: usize,
     /// Buffers for batches that are not in use.
     pub spare: Vec<Vec<u8>>,
+    /// Boxed as in the connections, so that a queue changes hands by its pointer.
+    #[allow(clippy::vec_box)]
     pool: Vec<Box<Outbound>>,
 }
 

@@ -30,7 +30,6 @@ impl<H: Handler> Shard<H> {
     pub(super) fn read(&mut self, slot: u32) {
         let generation = self.core.generations[slot as usize];
         for _ in 0..READS_PER_TURN {
-            // A socket that turned out to speak plain HTTP is not the shard's any more.
             let Some(connection) = self.core.connection(slot, generation) else { return };
             if connection.state == State::Open && connection.is_paused() {
                 return;
@@ -45,13 +44,13 @@ impl<H: Handler> Shard<H> {
             }
             let all = scratch.len();
             self.scratch = scratch;
-            if !self.core.connections.contains(slot as usize) {
-                // It speaks plain HTTP and belongs to the control plane now.
+            if self.core.connection(slot, generation).is_none() {
+                // It has ended, or speaks plain HTTP and belongs to the control plane now.
                 return;
             }
             match input {
                 // A read that does not fill the buffer has emptied the socket: the next bytes make a new event.
-                Input::Bytes(length) if length < all && !self.core.has_hung_up(slot, generation) => return,
+                Input::Bytes(length) if length < all && !self.core.at(slot).hung_up => return,
                 Input::Bytes(length) => self.core.read_budget = self.core.read_budget.saturating_sub(length),
                 Input::Nothing => return,
                 Input::Ended => return self.core.read_ended(slot),
@@ -201,10 +200,6 @@ impl Core {
                 Err(_) => return Input::Failed,
             }
         }
-    }
-
-    fn has_hung_up(&self, slot: u32, generation: u32) -> bool {
-        self.connection(slot, generation).is_some_and(|connection| connection.hung_up)
     }
 
     /// Has a socket read from in the next turn.

@@ -1,0 +1,120 @@
+//! A connection sees what its handler does in the order it was done.
+
+use fanfare::{Subscribe, TopicRules, TopicSettings};
+
+use crate::kit::{Client, Ctx, Running, Script, What};
+
+/// A connection that is subscribed to `t` and whose handler does this at its first message.
+fn subscribed(act: impl Fn(&mut Ctx<'_>) + Send + Sync + 'static) -> (Running, Client) {
+    let script = Script::new()
+        .on_open(|ctx, ()| {
+            ctx.subscribe("t", Subscribe::default()).unwrap();
+        })
+        .on_message(move |ctx, _| act(ctx));
+    let mut rules = TopicRules::default();
+    rules.add("t", TopicSettings { history_messages: 100, ..TopicSettings::default() }).unwrap();
+    rules.add("old", TopicSettings { history_messages: 100, ..TopicSettings::default() }).unwrap();
+    let engine = Running::start_with(script, |b| b.topics(rules).shards(2));
+    let mut client = engine.connect();
+    client.send("act");
+    (engine, client)
+}
+
+#[test]
+fn a_publication_and_then_a_message_arrive_in_this_order() {
+    let (_engine, mut client) = subscribed(|ctx| {
+        ctx.publish("t", "published").unwrap();
+        let _ = ctx.send("sent");
+    });
+    assert_eq!(client.texts(2), ["published", "sent"]);
+}
+
+#[test]
+fn publications_and_messages_that_take_turns_arrive_in_turns() {
+    let (_engine, mut client) = subscribed(|ctx| {
+        for n in 0..5 {
+            let _ = ctx.send(&format!("sent {n}"));
+            ctx.publish("t", &format!("published {n}")).unwrap();
+        }
+        let _ = ctx.send("end");
+    });
+    let expected: Vec<_> = (0..5).flat_map(|n| [format!("sent {n}"), format!("published {n}")]).collect();
+    assert_eq!(client.texts(10), expected);
+    assert_eq!(client.text(), "end");
+}
+
+#[test]
+fn a_publication_and_then_a_close_arrive_in_this_order() {
+    let (engine, mut client) = subscribed(|ctx| {
+        ctx.publish("t", "published").unwrap();
+        let _ = ctx.send("sent");
+        ctx.close(4000, "bye");
+        assert_eq!(ctx.send("too late"), fanfare::SendOutcome::Closed);
+    });
+    assert_eq!(client.texts(2), ["published", "sent"]);
+    assert_eq!(client.closed(), (4000, "bye".into()));
+    assert_eq!(engine.log.closed().1, 4000);
+}
+
+#[test]
+fn a_publication_before_the_end_of_the_subscription_still_arrives() {
+    let (_engine, mut client) = subscribed(|ctx| {
+        ctx.publish("t", "published").unwrap();
+        assert!(ctx.unsubscribe("t"));
+        ctx.publish("t", "not any more").unwrap();
+        let _ = ctx.send("end");
+    });
+    assert_eq!(client.texts(2), ["published", "end"]);
+}
+
+#[test]
+fn a_ping_does_not_overtake_what_was_done_before_it() {
+    let (_engine, mut client) = subscribed(|ctx| {
+        ctx.publish("t", "published").unwrap();
+        let _ = ctx.send("sent");
+        let _ = ctx.ping(b"ping");
+        let _ = ctx.send("end");
+    });
+    assert_eq!(client.texts(2), ["published", "sent"]);
+    assert_eq!(client.0.read().unwrap(), tungstenite::Message::Ping("ping".into()));
+    assert_eq!(client.text(), "end");
+}
+
+#[test]
+fn a_greeting_does_not_overtake_what_was_done_before_it() {
+    let (_engine, mut client) = subscribed(|ctx| {
+        ctx.publish("old", "missed").unwrap();
+        ctx.publish("t", "published").unwrap();
+        let _ = ctx.send("sent");
+        ctx.subscribe_with("old", Subscribe::default().history(9), &mut |_| Some("greeting".into())).unwrap();
+        let _ = ctx.send("end");
+    });
+    assert_eq!(client.texts(5), ["published", "sent", "greeting", "missed", "end"]);
+}
+
+#[test]
+fn more_messages_behind_a_publication_than_may_wait_end_in_a_drain() {
+    let script = Script::new()
+        .on_open(|ctx, ()| {
+            ctx.subscribe("t", Subscribe::default()).unwrap();
+        })
+        .on_message(|ctx, _| {
+            ctx.publish("t", "published").unwrap();
+            let chunk = vec![b'x'; 64 << 10];
+            while ctx.send(&chunk) != fanfare::SendOutcome::Dropped {}
+        })
+        .on_drain(|ctx, ()| {
+            let _ = ctx.send("drained");
+        });
+    let engine = Running::start(script);
+    let mut client = engine.connect();
+    client.send("go");
+    engine.log.wait_for(&What::Message("go".into()));
+    assert_eq!(client.text(), "published");
+    loop {
+        match client.next() {
+            tungstenite::Message::Text(text) => break assert_eq!(text.as_str(), "drained"),
+            chunk => assert_eq!(chunk.len(), 64 << 10),
+        }
+    }
+}
