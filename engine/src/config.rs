@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use crate::ws::handshake::Origins;
 
+/// Slots, and what is counted by them, are 32 bits.
+const COUNT_MAX: usize = u32::MAX as usize;
+
 /// The settings of an engine. Topics have their own, see `TopicRules`.
 #[derive(Debug, Clone)]
-#[non_exhaustive]
 pub struct Settings {
     /// Connections at once, over all shards. Default 1,000,000. One more is answered 503.
     pub connections_max: usize,
@@ -65,6 +67,33 @@ pub struct Settings {
     pub turn_sends: usize,
 }
 
+impl Settings {
+    /// Checks what nothing could work with.
+    ///
+    /// # Errors
+    /// A sentence that names the setting, its value and the allowed range.
+    pub fn check(&self) -> Result<(), String> {
+        let bounds = [
+            ("connections_max", self.connections_max, COUNT_MAX),
+            ("head_bytes", self.head_bytes, 1 << 20),
+            ("pending_bytes", self.pending_bytes, usize::MAX),
+            ("pending_messages", self.pending_messages, COUNT_MAX),
+            ("subscriptions_max", self.subscriptions_max, COUNT_MAX),
+            ("pattern_topics_max", self.pattern_topics_max, COUNT_MAX),
+            ("topics_max", self.topics_max, COUNT_MAX),
+            ("inbox_messages", self.inbox_messages, 1 << 24),
+            ("inbox_bytes", self.inbox_bytes, usize::MAX),
+            ("inbox_commands", self.inbox_commands, 1 << 24),
+            ("http_connections_max", self.http_connections_max, 1 << 20),
+            ("turn_sends", self.turn_sends, COUNT_MAX),
+        ];
+        match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
+            Some((name, value, most)) => Err(format!("{name} is {value}: it must be 1 to {most}")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -92,5 +121,19 @@ impl Default for Settings {
             user_timeout: Duration::from_secs(120),
             turn_sends: 512,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_sound_and_a_setting_nothing_could_work_with_is_named() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        let settings = Settings { inbox_messages: 0, ..Settings::default() };
+        assert_eq!(settings.check(), Err("inbox_messages is 0: it must be 1 to 16777216".into()));
+        let settings = Settings { http_connections_max: usize::MAX, ..Settings::default() };
+        assert!(settings.check().unwrap_err().contains("1048576"));
     }
 }

@@ -281,6 +281,10 @@ impl<H: Handler> Plane<H> {
         let first = ConnectionId { shard: shard as u16, slot: 0, generation: 0 };
         let adoption = Adoption { stream, peer, data: Box::new(data), rest };
         let adopted = shared.inboxes.0[usize::from(first.shard)].command(Command::Adopt(adoption)).is_ok();
+        if !adopted {
+            // Its shard is overloaded: the peer sees the connection end, and the counter says why.
+            shared.control.refused.add(1);
+        }
         if let Some(counted) = &mut *counted.lock() {
             counted.1 = adopted;
         }

@@ -91,13 +91,15 @@ impl<H: Handler> EngineBuilder<H> {
     /// Starts the engine.
     ///
     /// # Errors
-    /// An address cannot be listened on, a thread cannot be started, or the number of shards is out of range.
+    /// An address cannot be listened on, a thread cannot be started, or the number of shards or a setting is out of range.
     pub fn start(self) -> io::Result<Engine> {
         let shards = self.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into));
         if !(1..=SHARDS_MAX).contains(&shards) {
             let message = format!("shards is {shards}: it must be 1 to {SHARDS_MAX}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
+        let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
+        self.settings.check().map_err(invalid)?;
         let (addrs, listeners) = open_listeners(&self.listen, shards, &self.settings)?;
         let (shared, seats, handovers) = Shared::new(self.settings, self.topics, self.encodings, shards, addrs)?;
         let handle = EngineHandle::new(shared);

@@ -119,6 +119,8 @@ impl Core {
         rare.closing = Some(Closing { cause, code, reason: reason.into() });
         self.metrics().close(cause);
         self.metrics().open.sub(1);
+        // It may not have been read from for a while, and the peer's Close frame may be there already.
+        self.read_again(slot);
         let id = self.id(slot);
         let Self { connections, calls, .. } = self;
         if let Some(outbound) = &mut connections[slot as usize].outbound {

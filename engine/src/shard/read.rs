@@ -203,7 +203,7 @@ impl Core {
     }
 
     /// Has a socket read from in the next turn.
-    fn read_again(&mut self, slot: u32) {
+    pub(super) fn read_again(&mut self, slot: u32) {
         let connection = self.at(slot);
         if connection.state != State::Ended && !connection.unread {
             connection.unread = true;

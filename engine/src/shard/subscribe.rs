@@ -93,6 +93,9 @@ impl Core {
         };
         let fanout = fanout.unwrap_or_else(|| self.make_fanout(&topic, joined.offset + 1));
         let Joined { offset, mut recovered, mut replay } = joined;
+        // What it has published to all others it would not have got live either.
+        let id = self.id(slot);
+        replay.retain(|publication| publication.except() != Some(id));
         let fitting = self.fitting(slot, &replay, subscribe.encoding);
         if fitting < replay.len() {
             // Recovery is whole or refused; of a history that was asked for, the newest part is as good.
