@@ -22,7 +22,7 @@ pub struct Settings {
     pub message_bytes: usize,
     /// Bytes that may wait for one connection, over all topics. Default 4 MiB.
     pub pending_bytes: usize,
-    /// Messages that may wait for one connection, over all topics. Default 16,384.
+    /// Messages that may wait for one connection, over all topics. Default 65,536.
     pub pending_messages: usize,
     /// Subscriptions of one connection: topics, those its patterns reach included, and patterns, when another is asked for.
     /// Default 1,024.
@@ -102,7 +102,7 @@ impl Default for Settings {
             handshake_timeout: Duration::from_secs(10),
             message_bytes: 16 << 20,
             pending_bytes: 4 << 20,
-            pending_messages: 16_384,
+            pending_messages: 65_536,
             subscriptions_max: 1024,
             pattern_topics_max: 100_000,
             topics_max: 1_000_000,

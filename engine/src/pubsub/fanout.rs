@@ -396,13 +396,16 @@ impl Fanout {
 
     /// The bytes of a visit, in one piece if that is worth it.
     pub fn burst(&mut self, visit: Visit, encodings: &Encodings, spare: &mut Vec<Vec<u8>>) -> Burst<'_> {
+        if visit.to > self.end() {
+            return Burst::Pieces;
+        }
         if self.excluding > 0 && self.publications(visit).any(|p| p.except().is_some_and(|id| id.slot == visit.slot)) {
             return Burst::Pieces;
         }
         if visit.to - visit.from == 1 {
             return Burst::Whole(self.publication(visit.from).encode(visit.encoding, encodings));
         }
-        if self.large > 0 || visit.to > self.end() {
+        if self.large > 0 {
             return Burst::Pieces;
         }
         let batch = self.batch(visit.encoding, encodings, spare);

@@ -270,6 +270,7 @@ impl Outbound {
             };
             if !made_room {
                 topic.tally(shard).drop(DropReason::Newest, 1);
+                self.close_up();
                 return Enqueued::Dropped;
             }
         }
@@ -389,6 +390,7 @@ impl Outbound {
                 return Enqueued::Overflow;
             }
         }
+        self.close_up();
         Enqueued::Queued
     }
 

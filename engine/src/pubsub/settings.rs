@@ -62,7 +62,7 @@ pub struct TopicSettings {
     pub history_age: Duration,
     /// What happens at a bound of a subscriber's queue. Default [`DeliveryPolicy::Disconnect`].
     pub policy: DeliveryPolicy,
-    /// Publications of this topic that may wait for one subscriber. Default 4,096; at least 1.
+    /// Publications of this topic that may wait for one subscriber. Default 16,384; at least 1.
     pub pending_messages: usize,
     /// Bytes of this topic that may wait for one subscriber. Default 1 MiB; one publication may always wait.
     pub pending_bytes: usize,
@@ -77,7 +77,7 @@ impl Default for TopicSettings {
             history_bytes: 1 << 20,
             history_age: Duration::from_secs(300),
             policy: DeliveryPolicy::Disconnect,
-            pending_messages: 4096,
+            pending_messages: 16_384,
             pending_bytes: 1 << 20,
             pending_age: Duration::ZERO,
         }

@@ -4,6 +4,8 @@
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::connection::State;
 use super::core::{Core, bounds};
 use super::inbox::{Command, Inbox, Item};
@@ -129,29 +131,38 @@ impl Core {
     /// Visits subscribers until all have been served or the budget is used up. Topics take turns.
     pub fn fan_out(&mut self) {
         let mut budget = self.shared.settings.turn_sends.max(1);
+        let mut next_turn = SmallVec::<[u32; 8]>::new();
         while budget > 0
             && let Some(fanout) = self.listed.pop_front()
         {
             let share = budget.min(TOPIC_VISITS);
-            let cost = self.fan_out_topic(fanout, share);
+            let (cost, round_over) = self.fan_out_topic(fanout, share);
             budget -= cost.max(1).min(budget);
             if let Some(entry) = self.fanouts.get_mut(fanout as usize).filter(|entry| entry.listed) {
                 entry.listed = entry.has_work();
-                if entry.listed {
-                    self.listed.push_back(fanout);
+                match (entry.listed, round_over) {
+                    (false, _) => {}
+                    (true, false) => self.listed.push_back(fanout),
+                    // Before more is sent to the same subscribers, their sockets may tell that they take more.
+                    (true, true) => next_turn.push(fanout),
                 }
             }
         }
+        self.listed.extend(next_turn);
     }
 
-    /// Visits subscribers of a topic, at most so many; returns what it cost, in sends.
-    fn fan_out_topic(&mut self, fanout: u32, cost_max: usize) -> usize {
+    /// Visits subscribers of a topic, at most so many; returns what it cost, in sends, and whether all have been visited.
+    fn fan_out_topic(&mut self, fanout: u32, cost_max: usize) -> (usize, bool) {
         let mut served = Served::default();
         let (mut visits, mut cost) = (0, 0);
         // With other topics waiting, a connection that subscribes to several is written to once, at the end of the turn.
         let alone = self.listed.is_empty();
+        let mut round_over = false;
         while cost < cost_max {
-            let Some(visit) = self.next_visit(fanout) else { break };
+            let Some(visit) = self.next_visit(fanout) else {
+                round_over = true;
+                break;
+            };
             visits += 1;
             cost += 1 + self.serve(fanout, visit, alone, &mut served);
             if visits % CLOCK_VISITS == 0 {
@@ -159,7 +170,7 @@ impl Core {
             }
         }
         self.record(fanout, &mut served);
-        cost
+        (cost, round_over)
     }
 
     fn next_visit(&mut self, fanout: u32) -> Option<Visit> {
@@ -371,7 +382,7 @@ pub fn complete(publication: &Publication, nanos: u64, metrics: &ShardMetrics) {
 #[derive(Debug, Default)]
 struct Served {
     deliveries: u64,
-    ranges: smallvec::SmallVec<[(u64, u64, u64); 4]>,
+    ranges: SmallVec<[(u64, u64, u64); 4]>,
 }
 
 impl Served {

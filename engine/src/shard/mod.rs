@@ -353,6 +353,8 @@ impl<H: Handler> Shard<H> {
             self.acceptors.clear();
             self.accepting.clear();
         }
+        // What has been published by now goes out before the Close frames.
+        self.core.take_inbox();
         self.core.close_all();
     }
 
