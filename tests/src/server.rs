@@ -64,7 +64,18 @@ impl Server {
     /// If it ends, or prints no address within the deadline.
     #[must_use]
     pub fn with_exactly(args: &[&str]) -> Self {
-        let mut child = spawn(args);
+        Self::of(spawn(Command::new(binary()), args))
+    }
+
+    /// A server with two shards that may open so many files.
+    #[must_use]
+    pub fn with_files(files: u64) -> Self {
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(binary());
+        Self::of(spawn(shell, &["--listen", "127.0.0.1:0", "--shards", "2"]))
+    }
+
+    fn of(mut child: Child) -> Self {
         let stdout = Output::collect(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Output::collect(child.stderr.take().expect("stderr is a pipe"));
         let addr = wait_for("the server prints its address", || {
@@ -181,7 +192,7 @@ impl Drop for Server {
 /// If it does not end by itself.
 #[must_use]
 pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
-    let mut child = spawn(args);
+    let mut child = spawn(Command::new(binary()), args);
     let stdout = Output::collect(child.stdout.take().expect("stdout is a pipe"));
     let stderr = Output::collect(child.stderr.take().expect("stderr is a pipe"));
     let mut status = None;
@@ -204,16 +215,15 @@ pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
     (status, stdout.text(), stderr.text())
 }
 
-fn spawn(args: &[&str]) -> Child {
-    let binary = binary();
-    Command::new(&binary)
+fn spawn(mut command: Command, args: &[&str]) -> Child {
+    command
         .args(args)
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{} cannot be started: {error}", binary.display()))
+        .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
 }
 
 /// The server binary: `FANFARE_BIN`, else the newest one that cargo has built beside these tests.

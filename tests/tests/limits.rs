@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use fanfare_tests::raw::{End, op};
-use fanfare_tests::{Client, Http, Raw, Rng, Server, eventually};
+use fanfare_tests::raw::{End, frame, op, upgrade_request};
+use fanfare_tests::{Client, Http, Raw, Rng, Server, eventually, topic};
 use serde_json::Value;
 
 /// What may become of a delivery besides being `expected` or `replayed`.
@@ -384,4 +384,37 @@ fn a_publisher_of_its_own_topic_that_never_reads_is_disconnected_not_buffered() 
     }
     assert!(sent < 256 << 20, "the server took everything");
     assert!(server.resident_bytes() < before + (64 << 20), "memory stayed within the bound");
+}
+
+/// Out of file descriptors the listeners go on accepting, to say so, and recover as soon as descriptors are free again.
+#[test]
+fn running_out_of_files_refuses_newcomers_but_silences_no_listener() {
+    let server = Server::with_files(64);
+    let path = format!("/topics/{}", topic("files"));
+    let (mut held, mut refused) = (Vec::new(), 0);
+    for _ in 0..100 {
+        let mut raw = Raw::connect(server.addr());
+        raw.send(upgrade_request(&path));
+        match raw.try_read_head() {
+            Some(answer) if answer.status == 101 => held.push(raw),
+            Some(answer) => {
+                assert_eq!(answer.status, 503);
+                refused += 1;
+            }
+            // Two shards may be at the end of the descriptors at once: then one of them has to let a peer go unanswered.
+            None => refused += 1,
+        }
+    }
+    assert!(held.len() > 20 && refused > 20, "{} held, {refused} refused", held.len());
+    for raw in held.drain(..) {
+        raw.reset();
+    }
+    // Both listeners are alive: whichever shard the kernel chooses, newcomers are served.
+    eventually("there are descriptors again", || server.metrics().connections() == 0);
+    for _ in 0..20 {
+        let mut raw = Raw::open(server.addr(), &path);
+        raw.send(frame(op::TEXT, b"served"));
+        assert_eq!(raw.read_frame().text(), "served");
+    }
+    assert!(server.metrics().refusals("file_descriptors") > 0);
 }
