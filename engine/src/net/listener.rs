@@ -75,7 +75,7 @@ pub enum Accepted {
     Nobody,
     /// This one failed; there may be others.
     Failed,
-    /// No file descriptor, and none in reserve: try again later.
+    /// No file descriptor, and none in reserve, or no memory: try again later.
     Exhausted,
 }
 
@@ -99,8 +99,12 @@ impl Acceptor {
         match self.listener.accept() {
             Ok((stream, peer)) => Accepted::Connection(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => self.accept_to_refuse(),
-            Err(_) => Accepted::Failed,
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => self.accept_to_refuse(),
+                // The kernel is out of memory: at once it will not be better.
+                Some(libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted,
+                _ => Accepted::Failed,
+            },
         }
     }
 

@@ -446,9 +446,9 @@ impl Fanout {
         self.log.range(start as usize..(end as usize).max(start as usize)).map(|logged| &logged.publication)
     }
 
-    /// The slots of all subscribers, with their indexes.
-    pub fn slots(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.subscribers.iter().enumerate().filter(|(_, s)| s.live).map(|(index, s)| (s.slot, index as u32))
+    /// The slots of all subscribers.
+    pub fn slots(&self) -> impl Iterator<Item = u32> {
+        self.subscribers.iter().filter(|subscriber| subscriber.live).map(|subscriber| subscriber.slot)
     }
 }
 

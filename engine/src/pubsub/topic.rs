@@ -423,15 +423,13 @@ impl Topic {
         }
         let interested = sequencer.interested();
         // Should one not have room, those already told find that the topic is not gone, and do nothing.
-        if !interested.iter().all(|shard| inboxes.notify(usize::from(*shard), self, Notice::Gone)) {
-            return false;
-        }
-        sequencer.gone = true;
+        sequencer.gone = interested.iter().all(|shard| inboxes.notify(usize::from(*shard), self, Notice::Gone));
+        let gone = sequencer.gone;
         drop(sequencer);
         for shard in &interested {
             inboxes.wake(usize::from(*shard));
         }
-        true
+        gone
     }
 
     /// Whether the topic has been removed.

@@ -1,7 +1,7 @@
 //! What a handler may do: the shard's side of a [`Context`](crate::handler::Context).
 //!
 //! A connection sees what its handler does in the order it was done. Publications take the way through the inbox; so before
-//! anything else is done for a connection whose handler has published in the same call, the inbox is taken and what the
+//! anything else is done for a connection whose handler has published, the inbox is taken and what the
 //! connection has not got yet is put into its queue.
 
 use std::net::SocketAddr;
@@ -25,14 +25,12 @@ const TIMERS_MAX: usize = 16;
 pub struct Acting<'a> {
     core: &'a mut Core,
     slot: u32,
-    /// Something was published that may have to come before what follows.
-    published: bool,
     retry: bool,
 }
 
 impl<'a> Acting<'a> {
     pub fn new(core: &'a mut Core, slot: u32) -> Self {
-        Self { core, slot, published: false, retry: false }
+        Self { core, slot, retry: false }
     }
 
     /// Whether the handler wants the message again.
@@ -44,12 +42,8 @@ impl<'a> Acting<'a> {
         self.core.connections[self.slot as usize].state == State::Open
     }
 
-    /// Puts what was published in this call in front of what follows. No handler is called by this.
     fn keep_order(&mut self) {
-        if std::mem::take(&mut self.published) && self.is_open() {
-            self.core.take_inbox();
-            self.core.catch_up(self.slot);
-        }
+        self.core.keep_order(self.slot);
     }
 }
 
@@ -120,7 +114,7 @@ impl Actions for Acting<'_> {
     fn publish(&mut self, topic: &str, message: Message<'_>, publish: Publish<'_>) -> Result<Published, PublishError> {
         let except = publish.others.then(|| self.id());
         let published = self.core.shared.publish(topic, message, publish.key, except)?;
-        self.published = true;
+        self.core.at(self.slot).ahead = true;
         Ok(published)
     }
 

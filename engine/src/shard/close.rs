@@ -68,6 +68,7 @@ impl Core {
     pub fn peer_closes(&mut self, slot: u32, code: Option<u16>, reason: &str) {
         match self.at(slot).state {
             State::Open => {
+                self.keep_order(slot);
                 self.catch_up(slot);
                 self.write_tracked(slot);
                 if self.at(slot).state == State::Open {

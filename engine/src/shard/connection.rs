@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
 use mio::net::TcpStream;
 use smallvec::SmallVec;
 
@@ -40,6 +41,9 @@ pub struct Subscription {
     /// Whether it was subscribed to by its own name.
     pub explicit: bool,
 }
+
+/// So many subscriptions of one connection are found through an index.
+const INDEXED_MIN: usize = if cfg!(test) { 4 } else { 64 };
 
 /// What was read but may not be handled yet.
 #[derive(Debug, Default)]
@@ -81,6 +85,8 @@ pub struct Rare {
     pub stash: Option<Stash>,
     /// How it closes.
     pub closing: Option<Closing>,
+    /// Where the subscription at an entry of the shard is, for those who have many.
+    pub places: Option<HashMap<u32, u32>>,
     /// Pattern subscriptions.
     pub patterns: Vec<(Pattern, EncodingId)>,
     /// The handler's timers.
@@ -107,6 +113,8 @@ pub struct Connection {
     pub behind: bool,
     /// The kernel has said that the peer ends its side; what it has sent before is still to be read.
     pub hung_up: bool,
+    /// Its handler has published something that it may have to get before anything else.
+    pub ahead: bool,
     /// All has been read: the peer has ended its side.
     pub read_closed: bool,
     pub session: Session,
@@ -140,6 +148,7 @@ impl Connection {
             retrying: false,
             behind: false,
             hung_up: false,
+            ahead: false,
             read_closed: false,
             session: Session::new(Role::Server),
             outbound: None,
@@ -166,6 +175,35 @@ impl Connection {
 
     /// The subscription at an entry of the shard.
     pub fn subscription(&mut self, fanout: u32) -> Option<&mut Subscription> {
-        self.subscriptions.iter_mut().find(|subscription| subscription.fanout == fanout)
+        let place = self.place_of(fanout)?;
+        self.subscriptions.get_mut(place)
+    }
+
+    /// Where the subscription at an entry of the shard is kept. Few are looked through, many have an index.
+    #[must_use]
+    pub fn place_of(&self, fanout: u32) -> Option<usize> {
+        match self.rare.as_ref().and_then(|rare| rare.places.as_ref()) {
+            Some(places) => places.get(&fanout).map(|place| *place as usize),
+            None => self.subscriptions.iter().position(|subscription| subscription.fanout == fanout),
+        }
+    }
+
+    /// A subscription is about to be, or has been, put at a place.
+    pub fn note_place(&mut self, fanout: u32, place: u32) {
+        if self.subscriptions.len() < INDEXED_MIN && self.rare.as_ref().is_none_or(|rare| rare.places.is_none()) {
+            return;
+        }
+        let Self { rare, subscriptions, .. } = self;
+        let places = rare.get_or_insert_default().places.get_or_insert_with(|| {
+            subscriptions.iter().enumerate().map(|(place, own)| (own.fanout, place as u32)).collect()
+        });
+        places.insert(fanout, place);
+    }
+
+    /// A subscription has been taken out.
+    pub fn forget_place(&mut self, fanout: u32) {
+        if let Some(places) = self.rare.as_mut().and_then(|rare| rare.places.as_mut()) {
+            places.remove(&fanout);
+        }
     }
 }

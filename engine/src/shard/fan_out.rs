@@ -322,12 +322,35 @@ impl Core {
         if self.listed.is_empty() {
             return;
         }
-        for at in 0..self.connections[slot as usize].subscriptions.len() {
-            let Some(subscription) = self.connections[slot as usize].subscriptions.get(at).copied() else { return };
-            let visit = self.fanouts[subscription.fanout as usize].catch_up(subscription.index);
-            if let Some(visit) = visit {
-                self.enqueue_visit(subscription.fanout, visit);
+        // Whichever is fewer: the topics with something new, or the subscriptions.
+        if self.listed.len() < self.connections[slot as usize].subscriptions.len() {
+            for at in 0..self.listed.len() {
+                let Some(fanout) = self.listed.get(at).copied() else { return };
+                if let Some(place) = self.connections[slot as usize].place_of(fanout) {
+                    self.catch_up_with(slot, place);
+                }
             }
+        } else {
+            for place in 0..self.connections[slot as usize].subscriptions.len() {
+                self.catch_up_with(slot, place);
+            }
+        }
+    }
+
+    fn catch_up_with(&mut self, slot: u32, place: usize) {
+        // The connection may have ended with the one before.
+        let Some(subscription) = self.connections[slot as usize].subscriptions.get(place).copied() else { return };
+        let visit = self.fanouts[subscription.fanout as usize].catch_up(subscription.index);
+        if let Some(visit) = visit {
+            self.enqueue_visit(subscription.fanout, visit);
+        }
+    }
+
+    /// Puts what a connection's handler has published in front of what follows. No handler is called by this.
+    pub fn keep_order(&mut self, slot: u32) {
+        if std::mem::take(&mut self.connections[slot as usize].ahead) {
+            self.take_inbox();
+            self.catch_up(slot);
         }
     }
 

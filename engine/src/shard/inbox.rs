@@ -220,6 +220,7 @@ impl Inbox {
     /// The inbox is full, or the shard has ended.
     pub fn command(&self, command: Command) -> Result<(), NotTaken> {
         if !self.reserve_command() {
+            self.wake();
             return Err(NotTaken::Full);
         }
         if !self.push(Item::Command(Box::new(command))) {

@@ -50,6 +50,8 @@ const EVENTS_MAX: usize = 1024;
 const EXHAUSTED: Duration = Duration::from_millis(10);
 /// How soon a message is handled again for which there was no room.
 const RETRY: Duration = Duration::from_millis(1);
+/// How long publishers that have not noticed the end yet are given.
+const LAST_PUBLICATIONS: Duration = Duration::from_millis(10);
 /// How long a stopping shard waits for connections that have not said anything.
 const SILENT_HEADS: Duration = Duration::from_secs(1);
 
@@ -175,7 +177,7 @@ impl<H: Handler> Shard<H> {
         let tick = self.next_tick_at.map(|at| at.saturating_duration_since(now));
         let backlog =
             (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
-        let stopping = self.stopping_since.map(|_| Duration::from_millis(20));
+        let stopping = self.stopping_since.map(|_| LAST_PUBLICATIONS);
         let exhausted = self.exhausted.then_some(EXHAUSTED);
         [timer, retry, tick, backlog, stopping, exhausted].into_iter().flatten().min()
     }
@@ -236,7 +238,9 @@ impl<H: Handler> Shard<H> {
 
     /// Tells the handler what has happened while it could not be called.
     fn call_back(&mut self) {
-        while let Some((id, call)) = self.core.calls.pop_front() {
+        // What these calls lead to is told in the next turn.
+        for _ in 0..self.core.calls.len() {
+            let Some((id, call)) = self.core.calls.pop_front() else { return };
             let slot = id.slot;
             let generation = self.core.connections.get(slot as usize).map(|connection| connection.generation);
             if generation != Some(id.generation) {
@@ -302,7 +306,7 @@ impl<H: Handler> Shard<H> {
             self.open(slot, *data, Vec::new());
             let mut rest = rest;
             self.feed(slot, &mut rest);
-            self.core.unread.push_back((slot, self.core.generations[slot as usize]));
+            self.core.read_again(slot);
         }
     }
 
@@ -353,9 +357,12 @@ impl<H: Handler> Shard<H> {
             self.acceptors.clear();
             self.accepting.clear();
         }
-        // What has been published by now goes out before the Close frames.
-        self.core.take_inbox();
-        self.core.close_all();
+        // What was published before goes out in front of the Close frames, also what a publisher that had just looked at
+        // the flag is still about to put into the inbox.
+        if self.stopping_since.is_some_and(|since| since.elapsed() >= LAST_PUBLICATIONS) {
+            self.core.take_inbox();
+            self.core.close_all();
+        }
     }
 
     fn has_stopped(&self) -> bool {

@@ -238,6 +238,7 @@ impl Core {
 
     fn answer_ping(&mut self, slot: u32, payload: &[u8]) {
         self.metrics().pings_in.add(1);
+        self.keep_order(slot);
         let mut bytes = Vec::with_capacity(2 + payload.len());
         frame::put_pong(&mut bytes, payload);
         let _ = self.send_control(slot, bytes);
@@ -249,10 +250,12 @@ impl Core {
         let connection = &self.connections[slot as usize];
         let silent = self.silence(slot);
         let pinged = connection.pinged_tick.wrapping_sub(connection.read_tick).cast_signed() > 0;
-        let ping = (!settings.ping_interval.is_zero() && !pinged).then_some(settings.ping_interval);
-        let idle = (!settings.idle_timeout.is_zero()).then_some(settings.idle_timeout);
+        // While a ping is not answered it is looked again after another interval: the answer may have come by then.
+        let interval = settings.ping_interval;
+        let ping = (!interval.is_zero()).then(|| if pinged { interval } else { interval.saturating_sub(silent) });
+        let idle = (!settings.idle_timeout.is_zero()).then(|| settings.idle_timeout.saturating_sub(silent));
         if let Some(next) = [ping, idle].into_iter().flatten().min() {
-            self.check_after(slot, next.saturating_sub(silent));
+            self.check_after(slot, next);
         }
     }
 

@@ -152,7 +152,7 @@ impl Shared {
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
-        if self.aborting.load(Ordering::Relaxed) {
+        if self.stopping.load(Ordering::SeqCst) {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;

@@ -104,11 +104,13 @@ impl Handler for Watcher {
                     assert!(next.epoch == *epoch && next.offset <= *offset && recovered.is_some() == since.is_some());
                     Some(format!("subscribed {topic} {next} {already}"))
                 });
-                outcome.unwrap();
+                if let Err(error) = outcome {
+                    let _ = ctx.send(&format!("refused {topic} {}", error.label()));
+                }
             }
             ["unsub", topic] => {
-                assert!(ctx.unsubscribe(topic));
-                let _ = ctx.send(&format!("unsubscribed {topic}"));
+                let answer = if ctx.unsubscribe(topic) { "unsubscribed" } else { "refused" };
+                let _ = ctx.send(&format!("{answer} {topic}"));
             }
             ["pub", topic] => match ctx.publish_others(topic, "from a client") {
                 Ok(_) => drop(ctx.send("published")),
@@ -140,6 +142,8 @@ struct Client {
     own: BTreeSet<String>,
     commands: usize,
     answers: usize,
+    /// Closed for reaching too much.
+    overreached: bool,
 }
 
 struct Simulation {
@@ -161,6 +165,9 @@ impl Simulation {
             turn_sends: 1 + random.below(40),
             ping_interval: Duration::ZERO,
             topic_idle: Duration::ZERO,
+            close_timeout: Duration::from_millis(50),
+            // Now and then so few that connections are closed for it.
+            pattern_topics_max: if random.below(4) == 0 { 3 } else { 1000 },
             ..Settings::default()
         };
         let with = |policy, history_messages| TopicSettings {
@@ -221,6 +228,7 @@ impl Simulation {
             own: BTreeSet::new(),
             commands: 0,
             answers: 0,
+            overreached: false,
         });
     }
 
@@ -275,6 +283,7 @@ impl Simulation {
     }
 
     fn step(&mut self) {
+        self.let_go();
         let some = |random: &mut Random, clients: &[Client]| (!clients.is_empty()).then(|| random.below(clients.len()));
         match self.random.below(100) {
             0..4 if self.clients.len() < 12 => self.connect(),
@@ -310,6 +319,8 @@ impl Simulation {
                 }
             }
             98 if self.clients.len() > 3 => {
+                // Often in the middle of something.
+                (0..self.random.below(3)).for_each(|_| self.step_of_somebody());
                 let client = self.random.below(self.clients.len());
                 self.end(client);
             }
@@ -318,6 +329,13 @@ impl Simulation {
                 shared.topics.sweep(now, &shared.inboxes);
             }
         }
+    }
+
+    /// Those that were closed for reaching too much close, too, and are not looked at any more.
+    fn let_go(&mut self) {
+        let (gone, here) = std::mem::take(&mut self.clients).into_iter().partition(|client| client.overreached);
+        self.clients = here;
+        let _: Vec<Client> = gone;
     }
 
     /// Everybody reads, until nothing more waits anywhere. The kernel may put a window update off for a while.
@@ -332,6 +350,7 @@ impl Simulation {
                 client.reads = true;
                 news |= client.read();
             }
+            self.let_go();
             let sum = self.engine.deliveries();
             let unanswered = self.clients.iter().any(|client| client.answers < client.commands);
             let busy = news || sum.queued + sum.in_flight > 0 || unanswered || !self.is_complete();
@@ -371,6 +390,50 @@ impl Simulation {
         assert_eq!(self.engine.connection_count(), self.clients.len() as u64);
         let sum = self.engine.deliveries();
         assert_eq!(sum.accounted(), sum.expected + sum.replayed, "topics that are gone included: {sum:?}");
+    }
+}
+
+impl Simulation {
+    /// All go, in every way there is; nothing of them stays behind.
+    fn end_all(&mut self) {
+        for _ in 0..self.clients.len() {
+            let some = self.random.below(10);
+            (0..some).for_each(|_| self.step_of_somebody());
+            if !self.clients.is_empty() {
+                self.end(0);
+            }
+            self.let_go();
+        }
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let rest = |engine: &EngineHandle| {
+            let sum = engine.deliveries();
+            engine.connection_count() + sum.in_flight + sum.queued
+        };
+        while rest(&self.engine) > 0 {
+            assert!(Instant::now() < deadline, "they do not end: {:?}", self.engine.deliveries());
+            (0..SHARDS).for_each(|shard| self.turn(shard));
+        }
+        for topic in self.engine.topics(None, None, 100) {
+            assert_eq!(topic.subscribers, 0, "{}", topic.name);
+        }
+        let (now, shared) = (self.engine.shared().clock.now(), self.engine.shared());
+        shared.topics.sweep(now, &shared.inboxes);
+        let left = self.engine.topics(None, None, 100);
+        assert!(left.iter().all(|topic| topic.history_messages > 0), "gone when unused: {left:?}");
+        assert_eq!(self.engine.shared().topics.patterns(), 0);
+        let sum = self.engine.deliveries();
+        assert_eq!((sum.accounted(), sum.queued), (sum.expected + sum.replayed, 0), "{sum:?}");
+    }
+
+    fn step_of_somebody(&mut self) {
+        let client = self.random.below(self.clients.len().max(1));
+        match self.random.below(4) {
+            _ if self.clients.is_empty() => {}
+            0 => self.subscribe(client),
+            1 => self.unsubscribe(client),
+            2 => self.client_publishes(client),
+            _ => self.publish(),
+        }
     }
 }
 
@@ -421,6 +484,7 @@ impl Client {
             at += received.consumed;
             match received.event {
                 Some(Event::Message(Message::Text(text))) => self.take_text(text),
+                Some(Event::Close { code: Some(1008), .. }) => self.overreached = true,
                 Some(Event::Close { code, reason }) => panic!("closed {code:?} {reason}"),
                 Some(event) => panic!("unexpected {event:?}"),
                 None => break,
@@ -442,6 +506,7 @@ impl Client {
                 }
                 self.made.insert(topic.into());
             }
+            ["refused", ..] => self.answers += 1,
             ["unsubscribed", topic] => {
                 self.answers += 1;
                 assert!(self.made.remove(topic));
@@ -473,6 +538,7 @@ fn run(seed: u64) -> u64 {
     (0..1500).for_each(|_| simulation.step());
     simulation.settle();
     simulation.check();
+    simulation.end_all();
     simulation.overloaded
 }
 

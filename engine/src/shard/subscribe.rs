@@ -74,6 +74,10 @@ impl Core {
         let (topic, fanout, joined) = loop {
             let topic = self.shared.topics.get_or_make(name, self.now, &self.shared.inboxes)?;
             let fanout = self.meet_if_member(&topic);
+            // Meeting a topic may be too much for this very connection, and so may be leaving one.
+            if self.at(slot).state != State::Open {
+                return Err(SubscribeError::Closed);
+            }
             match self.subscribe_again(slot, &topic, fanout, subscribe, greet) {
                 Ok(Some(subscribed)) => return Ok(subscribed),
                 Ok(None) => {}
@@ -182,8 +186,10 @@ impl Core {
         explicit: bool,
         patterns: u16,
     ) {
+        debug_assert_eq!(self.at(slot).state, State::Open, "who has ended leaves once, and would never leave this");
         let place = self.at(slot).subscriptions.len() as u32;
         let index = self.fanouts[fanout as usize].add(slot, place, encoding, next);
+        self.at(slot).note_place(fanout, place);
         self.at(slot).subscriptions.push(Subscription { fanout, index, patterns, explicit });
     }
 
@@ -259,12 +265,16 @@ impl Core {
         for topic in topics {
             self.join_by_pattern(slot, &topic, encoding);
         }
-        Ok(subscribed)
+        if self.at(slot).state == State::Open { Ok(subscribed) } else { Err(SubscribeError::Closed) }
     }
 
     /// Makes a connection a subscriber of a topic that one of its patterns matches.
     fn join_by_pattern(&mut self, slot: u32, topic: &Arc<Topic>, encoding: EncodingId) {
         let fanout = self.meet_if_member(topic);
+        // It may have ended: by the greeting, or because it reaches too much.
+        if self.at(slot).state != State::Open {
+            return;
+        }
         // Counted anew, not up: the topic may have been met just now, with this pattern among those that match.
         let patterns = self.matching_patterns(self.id(slot), topic.name());
         if let Some(subscription) = fanout.and_then(|fanout| self.at(slot).subscription(fanout)) {
@@ -293,15 +303,17 @@ impl Core {
     fn unsubscribe_topic(&mut self, slot: u32, name: &str) -> bool {
         let Some(topic) = self.shared.topics.get(name) else { return false };
         let Local::At(fanout) = topic.local(usize::from(self.shard)) else { return false };
-        let Some(subscription) = self.at(slot).subscription(fanout) else { return false };
-        if !std::mem::take(&mut subscription.explicit) {
+        let Some(subscription) = self.at(slot).subscription(fanout).filter(|subscription| subscription.explicit) else {
             return false;
-        }
+        };
         if subscription.patterns > 0 {
+            subscription.explicit = false;
             // It was explicit, so it cannot be gone.
             let _ = topic.set_explicit(false);
-        } else {
-            self.leave(slot, fanout, true);
+        } else if self.settle_before_leaving(slot)
+            && let Some(place) = self.at(slot).place_of(fanout)
+        {
+            self.leave(slot, place);
         }
         true
     }
@@ -312,32 +324,33 @@ impl Core {
         let (pattern, _) = rare.patterns.swap_remove(at);
         let id = self.id(slot);
         self.shared.topics.unsubscribe_pattern(&pattern, id);
-        let mut left = Vec::new();
-        let Self { connections, fanouts, .. } = self;
-        for subscription in &mut connections[slot as usize].subscriptions {
+        if !self.settle_before_leaving(slot) {
+            return true;
+        }
+        // From the last to the first: who moves into a place that has become free has been looked at.
+        for place in (0..self.at(slot).subscriptions.len()).rev() {
+            let Self { connections, fanouts, .. } = self;
+            let subscription = &mut connections[slot as usize].subscriptions[place];
             if pattern.matches(fanouts[subscription.fanout as usize].topic().name()) {
                 subscription.patterns = subscription.patterns.saturating_sub(1);
                 if subscription.patterns == 0 && !subscription.explicit {
-                    left.push(subscription.fanout);
+                    self.leave(slot, place);
                 }
             }
-        }
-        for fanout in left {
-            self.leave(slot, fanout, false);
         }
         true
     }
 
-    /// Ends a connection's share of a topic while it stays connected: what can be written now is, the rest is dropped.
-    fn leave(&mut self, slot: u32, fanout: u32, explicit: bool) {
+    /// Writes what can be written before a subscription ends; false if the connection has ended with that.
+    fn settle_before_leaving(&mut self, slot: u32) -> bool {
         self.catch_up(slot);
         self.flush(slot);
-        if self.at(slot).state != State::Open {
-            return;
-        }
-        let mut subscriptions = self.at(slot).subscriptions.iter();
-        let Some(place) = subscriptions.position(|subscription| subscription.fanout == fanout) else { return };
-        let (topic, missed) = self.remove_subscriber(slot, place, explicit);
+        self.at(slot).state == State::Open
+    }
+
+    /// Ends a connection's share of a topic while it stays connected: what has not been written is dropped.
+    fn leave(&mut self, slot: u32, place: usize) {
+        let (topic, missed) = self.remove_subscriber(slot, place);
         topic.tally(usize::from(self.shard)).drop(DropReason::Unsubscribed, missed);
         if let Some(outbound) = &mut self.at(slot).outbound {
             outbound.unsubscribe(&topic);
@@ -348,11 +361,13 @@ impl Core {
     }
 
     /// Takes a subscriber out of everything. Returns the topic and how many publications it had not been visited for.
-    fn remove_subscriber(&mut self, slot: u32, place: usize, explicit: bool) -> (Arc<Topic>, u64) {
+    fn remove_subscriber(&mut self, slot: u32, place: usize) -> (Arc<Topic>, u64) {
         let Self { fanouts, connections, .. } = self;
-        let subscriptions = &mut connections[slot as usize].subscriptions;
-        let Subscription { fanout, index, .. } = subscriptions.swap_remove(place);
-        if let Some(moved) = subscriptions.get(place) {
+        let connection = &mut connections[slot as usize];
+        let Subscription { fanout, index, explicit, .. } = connection.subscriptions.swap_remove(place);
+        connection.forget_place(fanout);
+        if let Some(moved) = connection.subscriptions.get(place).copied() {
+            connection.note_place(moved.fanout, place as u32);
             fanouts[moved.fanout as usize].set_place(moved.index, place as u32);
         }
         let entry = &mut fanouts[fanout as usize];
@@ -386,18 +401,21 @@ impl Core {
             self.shared.topics.unsubscribe_pattern(&pattern, id);
         }
         // From the last to the first, so that none has to move.
-        while let Some(subscription) = self.at(slot).subscriptions.last().copied() {
-            let place = self.at(slot).subscriptions.len() - 1;
-            let (topic, missed) = self.remove_subscriber(slot, place, subscription.explicit);
+        while let Some(place) = self.at(slot).subscriptions.len().checked_sub(1) {
+            let (topic, missed) = self.remove_subscriber(slot, place);
             topic.tally(usize::from(self.shard)).discarded.add(missed);
         }
     }
 
     /// A topic that only patterns held on to is gone.
     pub fn forget_topic(&mut self, fanout: u32) {
-        let members: Vec<(u32, u32)> = self.fanouts[fanout as usize].slots().collect();
-        for (slot, _) in members {
-            self.leave(slot, fanout, false);
+        let members: Vec<u32> = self.fanouts[fanout as usize].slots().collect();
+        for slot in members {
+            if self.settle_before_leaving(slot)
+                && let Some(place) = self.at(slot).place_of(fanout)
+            {
+                self.leave(slot, place);
+            }
         }
     }
 
