@@ -77,6 +77,16 @@ pub struct Options {
     )]
     pub pending_bytes: u64,
 
+    /// Most topics that one connection may reach through patterns.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = Settings::default().pattern_topics_max as u64,
+        value_parser = number(1, COUNT_MAX),
+        help_heading = "Limits",
+    )]
+    pub pattern_topics_max: u64,
+
     /// Seconds in which the head of a connection's first request must be complete.
     #[arg(
         long,
@@ -214,6 +224,7 @@ impl Options {
             connections_max: size(self.connections_max),
             message_bytes: size(self.message_bytes),
             pending_bytes: size(self.pending_bytes),
+            pattern_topics_max: size(self.pattern_topics_max),
             handshake_timeout: Duration::from_secs(self.handshake_timeout_s),
             ping_interval: Duration::from_secs(self.ping_interval_s),
             idle_timeout: Duration::from_secs(self.idle_timeout_s),

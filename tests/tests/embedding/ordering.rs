@@ -1,8 +1,10 @@
 //! A connection sees what its handler does in the order it was done.
 
+use std::io::{Read, Write};
+
 use fanfare::{Subscribe, TopicRules, TopicSettings};
 
-use crate::kit::{Client, Ctx, Running, Script, What};
+use crate::kit::{self, Client, Ctx, Running, Script, What};
 
 /// A connection that is subscribed to `t` and whose handler does this at its first message.
 fn subscribed(act: impl Fn(&mut Ctx<'_>) + Send + Sync + 'static) -> (Running, Client) {
@@ -116,5 +118,33 @@ fn more_messages_behind_a_publication_than_may_wait_end_in_a_drain() {
             tungstenite::Message::Text(text) => break assert_eq!(text.as_str(), "drained"),
             chunk => assert_eq!(chunk.len(), 64 << 10),
         }
+    }
+}
+
+#[test]
+fn what_one_message_publishes_comes_before_what_the_next_one_sends() {
+    let script = Script::new().on_open(|ctx, ()| drop(ctx.subscribe("t", fanfare::Subscribe::default()))).on_message(
+        |ctx, message| match message {
+            fanfare::Message::Text("publish") => drop(ctx.publish("t", "published").unwrap()),
+            _ => drop(ctx.send("sent")),
+        },
+    );
+    let engine = Running::start(script);
+    for _ in 0..50 {
+        let mut stream = kit::tcp(engine.addr());
+        stream.write_all(kit::upgrade_head("/").as_bytes()).unwrap();
+        kit::read_answer(&mut stream);
+        // Both in one segment: no turn lies between them. A ping and a close behind a publication wait for it, too.
+        let mut both = [kit::masked_text("publish"), kit::masked_text("send"), kit::masked_text("publish")].concat();
+        both.extend_from_slice(&[0x89, 0x80, 0, 0, 0, 0]);
+        both.extend_from_slice(&kit::masked_text("publish"));
+        both.extend_from_slice(&[0x88, 0x80, 0, 0, 0, 0]);
+        stream.write_all(&both).unwrap();
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap();
+        let published = [&[0x81, 9][..], b"published"].concat();
+        let sent = [&[0x81, 4][..], b"sent"].concat();
+        let expected = [&published[..], &sent, &published, &[0x8A, 0], &published, &[0x88, 0]].concat();
+        assert_eq!(received, expected);
     }
 }

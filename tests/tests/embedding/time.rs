@@ -229,3 +229,18 @@ fn a_silent_peer_is_pinged_and_lives_as_long_as_it_answers() {
     assert_eq!((cause, code), (CloseCause::IdleTimeout, 1001));
     drop(client);
 }
+
+#[test]
+fn pings_keep_their_interval_even_where_silence_never_ends_a_connection() {
+    let settings = settings(|s| (s.ping_interval, s.idle_timeout) = (MS * 40, Duration::ZERO));
+    let engine = Running::start_with(Script::new(), |b| b.settings(settings));
+    let mut client = engine.connect();
+    let start = Instant::now();
+    for _ in 0..8 {
+        assert!(matches!(client.0.read().unwrap(), Frame::Ping(_)));
+        client.0.flush().unwrap();
+    }
+    assert!(start.elapsed() >= MS * 8 * 36, "not more often than asked for: {:?}", start.elapsed());
+    // Silence is looked at once an interval: an answered ping is followed by the next one after two at most.
+    assert!(start.elapsed() < MS * 8 * 40 * 2 + PATIENCE / 2, "{:?}", start.elapsed());
+}
