@@ -36,10 +36,8 @@ impl Handler for Echo {
 
 fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
-    let mut settings = Settings::default();
-    settings.origins = Origins::Any;
-    settings.message_bytes = 32 << 20;
-    settings.pending_bytes = 64 << 20;
+    let settings =
+        Settings { origins: Origins::Any, message_bytes: 32 << 20, pending_bytes: 64 << 20, ..Settings::default() };
     let engine = Engine::builder(Echo).listen(arguments.listen).settings(settings).start()?;
     println!("echo is listening on ws://{}/", engine.local_addrs()[0]);
     loop {

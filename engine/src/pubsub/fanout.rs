@@ -51,6 +51,13 @@ struct Logged {
     index: usize,
 }
 
+/// What a batch is made of, lent to it by the shard and given back empty.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    bytes: Vec<u8>,
+    ends: VecDeque<u64>,
+}
+
 /// The frames of the log in one encoding, end to end.
 #[derive(Debug)]
 struct Batch {
@@ -348,7 +355,7 @@ impl Fanout {
 
     /// Lets go of publications that everybody has been visited for; `done` is told of each. Buffers that are no longer
     /// needed go to `spare`.
-    pub fn settle(&mut self, mut done: impl FnMut(&Publication), spare: &mut Vec<Vec<u8>>) {
+    pub fn settle(&mut self, mut done: impl FnMut(&Publication), spare: &mut Vec<Buffers>) {
         let before = self.first;
         while let Some(oldest) = self.log.front().filter(|oldest| self.is_done(oldest)) {
             let (excludes, large) = traits(&oldest.publication);
@@ -370,8 +377,11 @@ impl Fanout {
         }
         if self.log.is_empty() {
             for batch in self.batches.drain(..) {
-                if spare.len() < SPARE_MAX && batch.bytes.capacity() <= SPARE_BYTES_MAX {
-                    spare.push(batch.bytes);
+                let Batch { mut bytes, mut ends, .. } = batch;
+                if spare.len() < SPARE_MAX && bytes.capacity() <= SPARE_BYTES_MAX {
+                    bytes.clear();
+                    ends.clear();
+                    spare.push(Buffers { bytes, ends });
                 }
             }
         }
@@ -395,7 +405,7 @@ impl Fanout {
     }
 
     /// The bytes of a visit, in one piece if that is worth it.
-    pub fn burst(&mut self, visit: Visit, encodings: &Encodings, spare: &mut Vec<Vec<u8>>) -> Burst<'_> {
+    pub fn burst(&mut self, visit: Visit, encodings: &Encodings, spare: &mut Vec<Buffers>) -> Burst<'_> {
         if visit.to > self.end() {
             return Burst::Pieces;
         }
@@ -418,16 +428,10 @@ impl Fanout {
     }
 
     /// The batch of an encoding, complete up to the newest publication.
-    fn batch(&mut self, encoding: EncodingId, encodings: &Encodings, spare: &mut Vec<Vec<u8>>) -> usize {
+    fn batch(&mut self, encoding: EncodingId, encodings: &Encodings, spare: &mut Vec<Buffers>) -> usize {
         let index = self.batches.iter().position(|batch| batch.encoding == encoding).unwrap_or_else(|| {
-            self.batches.push(Batch {
-                encoding,
-                bytes: spare.pop().map(emptied).unwrap_or_default(),
-                base: 0,
-                first: self.first,
-                start: 0,
-                ends: VecDeque::new(),
-            });
+            let Buffers { bytes, ends } = spare.pop().unwrap_or_default();
+            self.batches.push(Batch { encoding, bytes, base: 0, first: self.first, start: 0, ends });
             self.batches.len() - 1
         });
         let batch = &mut self.batches[index];
@@ -450,11 +454,6 @@ impl Fanout {
     pub fn slots(&self) -> impl Iterator<Item = u32> {
         self.subscribers.iter().filter(|subscriber| subscriber.live).map(|subscriber| subscriber.slot)
     }
-}
-
-fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
-    buffer.clear();
-    buffer
 }
 
 /// Whether a publication leaves somebody out, and whether it is too large to copy.

@@ -48,7 +48,7 @@ struct Model {
     published: Vec<Arc<Publication>>,
     joined: u32,
     done: u64,
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Buffers>,
 }
 
 impl Model {

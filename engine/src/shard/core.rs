@@ -18,7 +18,7 @@ use super::timer::{TICK_MS, Timer, Wheel};
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
 use crate::metrics::ShardMetrics;
-use crate::pubsub::fanout::Fanout;
+use crate::pubsub::fanout::{Buffers, Fanout};
 use crate::pubsub::outbound::{Bounds, Outbound};
 use crate::pubsub::publication::Now;
 
@@ -74,7 +74,7 @@ pub struct Core {
     /// Bytes that may still be read in this turn.
     pub read_budget: usize,
     /// Buffers for batches that are not in use.
-    pub spare: Vec<Vec<u8>>,
+    pub spare: Vec<Buffers>,
     /// Boxed as in the connections, so that a queue changes hands by its pointer.
     #[allow(clippy::vec_box)]
     pool: Vec<Box<Outbound>>,

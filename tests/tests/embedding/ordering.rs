@@ -123,7 +123,7 @@ fn more_messages_behind_a_publication_than_may_wait_end_in_a_drain() {
 
 #[test]
 fn what_one_message_publishes_comes_before_what_the_next_one_sends() {
-    let script = Script::new().on_open(|ctx, ()| drop(ctx.subscribe("t", fanfare::Subscribe::default()))).on_message(
+    let script = Script::new().on_open(|ctx, ()| assert!(ctx.subscribe("t", Subscribe::default()).is_ok())).on_message(
         |ctx, message| match message {
             fanfare::Message::Text("publish") => drop(ctx.publish("t", "published").unwrap()),
             _ => drop(ctx.send("sent")),
