@@ -73,3 +73,8 @@ pub use ws::{Message, Opcode};
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/EMBEDDING.md")]
 struct EmbeddingGuide;
+
+/// The program shown in the README, likewise.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,8 +1,8 @@
 //! What a handler may do: the shard's side of a [`Context`](crate::handler::Context).
 //!
 //! A connection sees what its handler does in the order it was done. Publications take the way through the inbox; so before
-//! anything else is done for a connection whose handler has published, the inbox is taken and what the
-//! connection has not got yet is put into its queue.
+//! anything else is done for a connection whose handler has published, the inbox is taken and what the connection has not got
+//! yet is put into its queue ([`Core::keep_order`]).
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
