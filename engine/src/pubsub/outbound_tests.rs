@@ -315,3 +315,19 @@ fn what_has_waited_too_long_goes_first() {
     assert_eq!(offsets(&queue), [3, 4, 5]);
     assert_eq!(queue.deliveries().dropped_expired, 2);
 }
+
+#[test]
+fn closing_up_behind_another_topic_forgets_nobodys_oldest() {
+    let mut queue = Queue::new([1, 1, 1], 3, 100_000, 0);
+    queue.apply(Op::Publish(0, 10, None));
+    // So many of another topic come and go that the queue is closed up behind it.
+    (0..20).for_each(|_| queue.apply(Op::Publish(1, 10, None)));
+    assert!(queue.outbound.entries.len() < 12, "it has been closed up");
+    (0..3).for_each(|_| queue.apply(Op::Publish(0, 10, None)));
+    let own = |entry: &&Entry| matches!(&entry.frame, Frame::Shared(publication, _) if publication.topic() == "t0");
+    let left = queue.outbound.entries.iter().filter(own).filter_map(|entry| match &entry.frame {
+        Frame::Shared(publication, _) => Some(publication.offset()),
+        Frame::Own(_) | Frame::Hole => None,
+    });
+    assert_eq!(left.collect::<Vec<_>>(), [2, 3, 4]);
+}
