@@ -1,5 +1,6 @@
 //! What an engine may use, and when it gives up waiting. Every bound has a default. Where 0 turns something off the field
-//! says so; elsewhere it is a bound like any other: nothing is let in.
+//! says so; a count or size of 0 that nothing could work with is refused at the start ([`Settings::check`]), and a time
+//! limit of 0 is over at once.
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ impl ProtocolError {
         }
     }
 
-    /// The name of this mistake in metrics: snake_case, without the values.
+    /// The name of this mistake for logs: snake_case, without the values. Metrics count by the coarser cause, see `close`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::UnmaskedFrame => "unmasked_frame",

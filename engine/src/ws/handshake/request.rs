@@ -108,7 +108,7 @@ impl HeadError {
         }
     }
 
-    /// The name of this error in metrics: snake_case.
+    /// The name of this error for logs: snake_case. Metrics count by the coarser cause, see `close`.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed_head",
