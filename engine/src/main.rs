@@ -6,14 +6,14 @@ use std::process::{self, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use fanfare::Engine;
 use fanfare::server::{self, Options};
+use fanfare::{Engine, EngineHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
-/// How often it is looked whether a signal has come, or a shard has failed.
-const SIGNAL_CHECK: Duration = Duration::from_millis(100);
+/// How often it is looked whether a shard has failed.
+const FAILURE_CHECK: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let options = Options::from_arguments();
@@ -33,11 +33,10 @@ fn run(options: &Options) -> io::Result<()> {
     raise_open_files_limit();
     let engine = server::builder(options).start()?;
     announce(&engine);
-    while signals.pending().next().is_none() {
-        if engine.handle().has_failed() {
-            return Err(io::Error::other("a shard has failed"));
-        }
-        thread::sleep(SIGNAL_CHECK);
+    end_on_failure(engine.handle().clone());
+    signals.forever().next();
+    if engine.handle().has_failed() {
+        return Err(io::Error::other("a shard has failed"));
     }
     tracing::info!("shutting down; a second signal ends it now");
     thread::spawn(move || {
@@ -46,6 +45,17 @@ fn run(options: &Options) -> io::Result<()> {
     });
     engine.shutdown();
     Ok(())
+}
+
+/// Without one of its shards the server is of no use: it ends as if it had been told to, and whoever watches it starts
+/// another one.
+fn end_on_failure(engine: EngineHandle) {
+    thread::spawn(move || {
+        while !engine.has_failed() {
+            thread::sleep(FAILURE_CHECK);
+        }
+        let _ = signal_hook::low_level::raise(SIGTERM);
+    });
 }
 
 /// Each connection is an open file; the usual soft limit of 1,024 is for programs that use `select`.
