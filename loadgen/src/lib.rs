@@ -3,11 +3,13 @@
 //! The way of a run: a [`scenario`] says what is to be done; a [`fleet`] of workers connects to its target and is driven;
 //! what that gives is [`measure`]d, kept in a [`record`], looked at and compared.
 
+pub mod bare;
 pub mod client;
 pub mod failure;
 pub mod fleet;
 pub mod measure;
 pub mod record;
 pub mod scenario;
+pub mod server_process;
 pub mod target;
 pub mod units;
