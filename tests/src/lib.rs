@@ -2,6 +2,9 @@
 //!
 //! | Module | What it is |
 //! |---|---|
+//! | [`program`] | our binaries as processes: where they are, what they print |
+//! | [`loadgen`] | one `loadgen` from its arguments to its report |
+//! | [`faulty`] | a WebSocket server that delays, drops, doubles, swaps and corrupts, on purpose and countably |
 //! | [`server`] | a `fanfare` process on a port of its own, watched for panics, ended with the test |
 //! | [`raw`] | a TCP connection under full control: any bytes, any frame, any way to end |
 //! | [`ws`] | clients that are not ours: `tungstenite`, bare or speaking the native protocol |
@@ -15,8 +18,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub mod faulty;
 pub mod http;
+pub mod loadgen;
 pub mod metrics;
+pub mod program;
 pub mod raw;
 pub mod rng;
 pub mod server;

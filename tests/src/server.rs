@@ -3,37 +3,12 @@
 //! Invariants: it listens on a port of its own, it ends with the test, and a test in which it printed a panic fails.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
 
+use crate::program::{Output, binary, spawn};
 use crate::{Http, Metrics, wait_for};
-
-/// What a process prints, line by line, collected by a thread of its own.
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<String>>);
-
-impl Output {
-    fn collect(source: impl Read + Send + 'static) -> Self {
-        let output = Self::default();
-        let lines = Arc::clone(&output.0);
-        thread::spawn(move || {
-            for line in BufReader::new(source).split(b'\n').map_while(Result::ok) {
-                let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-                lines.push_str(&String::from_utf8_lossy(&line));
-                lines.push('\n');
-            }
-        });
-        output
-    }
-
-    fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
 
 /// A running `fanfare`, killed when dropped.
 pub struct Server {
@@ -64,14 +39,14 @@ impl Server {
     /// If it ends, or prints no address within the deadline.
     #[must_use]
     pub fn with_exactly(args: &[&str]) -> Self {
-        Self::of(spawn(Command::new(binary()), args))
+        Self::of(spawn(Command::new(binary("fanfare")), args))
     }
 
     /// A server with two shards that may open so many files.
     #[must_use]
     pub fn with_files(files: u64) -> Self {
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(binary());
+        shell.arg("-c").arg(format!("ulimit -n {files} && exec \"$0\" \"$@\"")).arg(binary("fanfare"));
         Self::of(spawn(shell, &["--listen", "127.0.0.1:0", "--shards", "2"]))
     }
 
@@ -183,65 +158,6 @@ impl Drop for Server {
         } else {
             assert!(!stderr.contains("panicked"), "the server panicked:\n{stderr}");
         }
-    }
-}
-
-/// Runs the binary to its end and returns what it printed: for bad arguments, `--help` and the like.
-///
-/// # Panics
-/// If it does not end by itself.
-#[must_use]
-pub fn run_to_end(args: &[&str]) -> (ExitStatus, String, String) {
-    let mut child = spawn(Command::new(binary()), args);
-    let stdout = Output::collect(child.stdout.take().expect("stdout is a pipe"));
-    let stderr = Output::collect(child.stderr.take().expect("stderr is a pipe"));
-    let mut status = None;
-    for _ in 0..3000 {
-        status = child.try_wait().expect("a child can be waited for");
-        if status.is_some() {
-            break;
-        }
-        thread::park_timeout(std::time::Duration::from_millis(10));
-    }
-    if status.is_none() {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
-    let status = status.unwrap_or_else(|| panic!("fanfare {args:?} did not end by itself:\n{}", stdout.text()));
-    // The collectors end with the pipes, that is with the process; a moment may pass until the last line is in.
-    wait_for("all output has been read", || {
-        (Arc::strong_count(&stdout.0) == 1 && Arc::strong_count(&stderr.0) == 1).then_some(())
-    });
-    (status, stdout.text(), stderr.text())
-}
-
-fn spawn(mut command: Command, args: &[&str]) -> Child {
-    command
-        .args(args)
-        .env_remove("RUST_LOG")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?} cannot be started: {error}"))
-}
-
-/// The server binary: `FANFARE_BIN`, else the newest one that cargo has built beside these tests.
-fn binary() -> PathBuf {
-    if let Some(named) = std::env::var_os("FANFARE_BIN") {
-        return named.into();
-    }
-    let exe = std::env::current_exe().expect("a test knows its own path");
-    // target/debug/deps/handshake-0123456789abcdef
-    let target = exe.ancestors().nth(3).unwrap_or(Path::new("target"));
-    let built = ["release", "debug"].map(|profile| target.join(profile).join("fanfare"));
-    let newest = built.iter().max_by_key(|path| fs::metadata(path).and_then(|data| data.modified()).ok());
-    match newest {
-        Some(path) if path.is_file() => path.clone(),
-        _ => panic!(
-            "there is no fanfare binary in {}: build it with `cargo build --release`, or name one with FANFARE_BIN",
-            target.display()
-        ),
     }
 }
 

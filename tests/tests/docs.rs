@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use fanfare_tests::program::run_to_end;
 use fanfare_tests::repository;
-use fanfare_tests::server::run_to_end;
 
 /// All Markdown files that belong to the project.
 fn documents() -> Vec<PathBuf> {
@@ -106,7 +106,7 @@ fn the_programs_and_examples_that_the_documents_show_exist() {
 
 #[test]
 fn the_flags_that_the_documents_show_are_in_the_help() {
-    let (_, help, _) = run_to_end(&["--help"]);
+    let (_, help, _) = run_to_end("fanfare", &["--help"]);
     let mut unknown = Vec::new();
     for document in documents() {
         for line in shell_lines(&fs::read_to_string(&document).expect("readable")) {

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 use std::os::unix::process::ExitStatusExt;
 
+use fanfare_tests::program::run_to_end;
 use fanfare_tests::raw::{frame, op, upgrade_request};
-use fanfare_tests::server::run_to_end;
 use fanfare_tests::{Client, Http, Raw, Server, eventually};
 
 #[test]
@@ -136,7 +136,7 @@ fn wrong_arguments_exit_with_2_and_a_sentence() {
         (&["--unheard-of"], &["--unheard-of"]),
     ];
     for (args, words) in cases {
-        let (status, _, stderr) = run_to_end(args);
+        let (status, _, stderr) = run_to_end("fanfare", args);
         assert_eq!(status.code(), Some(2), "{args:?}: {stderr}");
         for word in words {
             assert!(stderr.contains(word), "{args:?} does not name '{word}': {stderr}");
@@ -147,7 +147,7 @@ fn wrong_arguments_exit_with_2_and_a_sentence() {
 
 #[test]
 fn a_directory_that_is_missing_exits_with_2_and_names_it() {
-    let (status, _, stderr) = run_to_end(&["--listen", "127.0.0.1:0", "--static", "no/such/directory"]);
+    let (status, _, stderr) = run_to_end("fanfare", &["--listen", "127.0.0.1:0", "--static", "no/such/directory"]);
     assert_eq!(status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("no/such/directory"), "{stderr}");
 }
@@ -156,7 +156,7 @@ fn a_directory_that_is_missing_exits_with_2_and_names_it() {
 fn an_address_in_use_exits_with_1_and_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let addr = taken.local_addr().expect("it has an address").to_string();
-    let (status, _, stderr) = run_to_end(&["--listen", &addr]);
+    let (status, _, stderr) = run_to_end("fanfare", &["--listen", &addr]);
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&addr), "{stderr}");
 }
@@ -164,14 +164,14 @@ fn an_address_in_use_exits_with_1_and_names_it() {
 #[test]
 fn an_address_another_fanfare_serves_is_in_use_too() {
     let server = Server::start();
-    let (status, _, stderr) = run_to_end(&["--listen", &server.addr().to_string()]);
+    let (status, _, stderr) = run_to_end("fanfare", &["--listen", &server.addr().to_string()]);
     assert_eq!(status.code(), Some(1), "two servers must not share a port unnoticed: {stderr}");
 }
 
 #[test]
 fn help_and_version_exit_with_0() {
     for flag in ["--help", "--version"] {
-        let (status, stdout, _) = run_to_end(&[flag]);
+        let (status, stdout, _) = run_to_end("fanfare", &[flag]);
         assert_eq!(status.code(), Some(0));
         assert!(stdout.contains("fanfare"), "{stdout}");
     }
