@@ -3,6 +3,7 @@
 //! The way of a run: a [`scenario`] says what is to be done; a [`fleet`] of workers connects to its target and is driven;
 //! what that gives is [`measure`]d, kept in a [`record`], looked at and compared.
 
+pub mod ab;
 pub mod bare;
 pub mod client;
 pub mod failure;
@@ -10,6 +11,7 @@ pub mod fleet;
 pub mod measure;
 pub mod record;
 pub mod scenario;
+pub mod search;
 pub mod server_process;
 pub mod target;
 pub mod units;

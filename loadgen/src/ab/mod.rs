@@ -1,0 +1,3 @@
+//! Two servers under one load, in turns.
+
+pub mod turns;

@@ -1,0 +1,3 @@
+//! The largest load that keeps an objective.
+
+pub mod strategy;
