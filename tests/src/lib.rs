@@ -5,6 +5,7 @@
 //! | [`program`] | our binaries as processes: where they are, what they print |
 //! | [`loadgen`] | one `loadgen` from its arguments to its report |
 //! | [`faulty`] | a WebSocket server that delays, drops, doubles, swaps and corrupts, on purpose and countably |
+//! | [`wrong`] | servers that speak anything but the protocol |
 //! | [`server`] | a `fanfare` process on a port of its own, watched for panics, ended with the test |
 //! | [`raw`] | a TCP connection under full control: any bytes, any frame, any way to end |
 //! | [`ws`] | clients that are not ours: `tungstenite`, bare or speaking the native protocol |
@@ -26,6 +27,7 @@ pub mod program;
 pub mod raw;
 pub mod rng;
 pub mod server;
+pub mod wrong;
 pub mod ws;
 
 pub use http::Http;

@@ -73,6 +73,12 @@ impl Server {
         addresses(&self.stdout.text())
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The address of a WebSocket.
     #[must_use]
     pub fn ws_url(&self, path: &str) -> String {

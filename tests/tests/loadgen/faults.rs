@@ -6,7 +6,7 @@ use fanfare_tests::faulty::{Faults, Faulty};
 use fanfare_tests::loadgen::Loadgen;
 use serde_json::Value;
 
-use crate::histogram;
+use crate::{histogram, number};
 
 const SUBSCRIBERS: u64 = 5;
 
@@ -46,11 +46,6 @@ impl Counts {
         let messages = ["foreign", "corrupted"].into_iter().filter(|what| number(&self.tally[*what]) > 0);
         roles.chain(messages).collect()
     }
-}
-
-#[track_caller]
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("a count, not {value}"))
 }
 
 #[test]

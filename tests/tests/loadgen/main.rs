@@ -3,10 +3,14 @@
 //! | Module | What it shows |
 //! |---|---|
 //! | `faults` | a server that delays, drops, doubles, swaps and corrupts is reported as exactly that |
+//! | `bad_input` | wrong arguments, files and servers end in one clear sentence |
+//! | `runs` | against the engine: every load, role and way of speaking arrives whole |
 //! | `agreement` | latency and rate are those that an independent client sees |
 
 mod agreement;
+mod bad_input;
 mod faults;
+mod runs;
 
 use base64::Engine as _;
 use hdrhistogram::Histogram;
@@ -17,4 +21,9 @@ fn histogram(base64: &Value) -> Histogram<u64> {
     let text = base64.as_str().expect("a histogram is text");
     let bytes = base64::engine::general_purpose::STANDARD.decode(text).expect("in base64");
     hdrhistogram::serialization::Deserializer::new().deserialize(&mut bytes.as_slice()).expect("in the HDR V2 format")
+}
+
+#[track_caller]
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("a count, not {value}"))
 }
