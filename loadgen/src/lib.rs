@@ -4,10 +4,12 @@
 //! what that gives is [`measure`]d, kept in a [`record`], looked at and compared.
 
 pub mod client;
+pub mod command;
 pub mod failure;
 pub mod fleet;
 pub mod measure;
 pub mod record;
 pub mod scenario;
 pub mod target;
+pub mod terminal;
 pub mod units;
