@@ -1,5 +1,7 @@
 //! What is kept of a run: `report.json` and the files beside it. The schema is documented in docs/BENCHMARKING.md.
 
+pub mod figures;
+
 use serde::{Deserialize, Serialize};
 
 use crate::measure::{Connecting, Interval, Measurement};
