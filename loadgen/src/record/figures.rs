@@ -54,9 +54,43 @@ impl Figure {
         (self.read)(repetition).filter(|value| value.is_finite())
     }
 
+    /// The figure over several repetitions, those without it left out; none if none has it.
+    pub fn spread<'a>(&self, repetitions: impl IntoIterator<Item = &'a Repetition>) -> Option<Spread> {
+        Spread::of(repetitions.into_iter().filter_map(|repetition| self.value(repetition)))
+    }
+
     /// A value of this figure as people write it: `12.3 ms`, `1.20M/s`, `4.1 KiB`.
     pub fn format(&self, value: f64) -> String {
         self.unit.format(value)
+    }
+}
+
+/// A figure over several repetitions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// The median; of an even number, the mean of the middle two.
+    pub median: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+    /// Of how many.
+    pub count: usize,
+}
+
+impl Spread {
+    /// Of these values; none if there are none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let (min, max) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len().is_multiple_of(2) {
+            f64::midpoint(values[middle - 1], values[middle])
+        } else {
+            values[middle]
+        };
+        Some(Self { median, min, max, count: values.len() })
     }
 }
 
@@ -84,7 +118,7 @@ fn scaled(value: f64, units: &[(f64, &str)]) -> String {
 }
 
 /// Three significant digits, but never more than two after the point; whole numbers without a point.
-fn significant(value: f64) -> String {
+pub fn significant(value: f64) -> String {
     let size = value.abs();
     let text = match size {
         _ if size >= 99.95 => format!("{value:.0}"),

@@ -1,6 +1,17 @@
 //! What is kept of a run: `report.json` and the files beside it. The schema is documented in docs/BENCHMARKING.md.
 
 pub mod figures;
+pub mod folder;
+pub mod hgrm;
+pub mod hlog;
+pub mod read;
+pub mod recorder;
+#[doc(hidden)]
+pub mod sample;
+pub mod words;
+
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +47,22 @@ pub struct Report {
     pub ceiling: Option<Ceiling>,
     /// The repetitions, in order.
     pub repetitions: Vec<Repetition>,
+}
+
+impl Report {
+    /// The repetitions whose figures may be used: whole ones that are not void. If there are none, all: better figures
+    /// with a mark than none, and every output shows the mark.
+    pub fn usable(&self) -> Vec<&Repetition> {
+        let usable: Vec<_> = self.repetitions.iter().filter(|repetition| repetition.is_usable()).collect();
+        if usable.is_empty() { self.repetitions.iter().collect() } else { usable }
+    }
+}
+
+impl Repetition {
+    /// Whether all of it is there and nothing makes it void.
+    pub fn is_usable(&self) -> bool {
+        self.complete && self.void.is_empty()
+    }
 }
 
 /// One repetition.
