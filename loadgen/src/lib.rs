@@ -6,12 +6,15 @@
 pub mod ab;
 pub mod bare;
 pub mod client;
+pub mod command;
 pub mod failure;
 pub mod fleet;
+pub mod machine;
 pub mod measure;
 pub mod record;
 pub mod scenario;
 pub mod search;
 pub mod server_process;
 pub mod target;
+pub mod terminal;
 pub mod units;

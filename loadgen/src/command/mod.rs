@@ -1,0 +1,3 @@
+//! What can be asked of `loadgen`: a file or folder for each command.
+
+pub mod scenario;
