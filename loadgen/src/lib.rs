@@ -6,8 +6,10 @@
 pub mod client;
 pub mod failure;
 pub mod fleet;
+pub mod load;
 pub mod measure;
 pub mod record;
 pub mod scenario;
 pub mod target;
 pub mod units;
+pub mod verify;
