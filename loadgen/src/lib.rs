@@ -5,12 +5,13 @@
 
 pub mod ab;
 pub mod bare;
+pub mod ceiling;
 pub mod client;
 pub mod command;
 pub mod failure;
 pub mod fleet;
-pub mod machine;
 pub mod load;
+pub mod machine;
 pub mod measure;
 pub mod record;
 pub mod scenario;

@@ -16,9 +16,10 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 const LIMITS: Limits = Limits { message_bytes: 64 << 20 };
 
 /// What goes into one `send()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Sending {
     /// One message.
+    #[default]
     EachMessage,
     /// All messages that one read of the publisher brought.
     EachRead,

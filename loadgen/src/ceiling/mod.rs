@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::fleet::{Drive, Driven, Fleet, Watch};
+use crate::load::{Role, Roster};
 use crate::machine::ServerProbe;
 use crate::record::Ceiling;
 use crate::scenario::{Connections, Load, LoadKind, PublishVia, Scenario, Storm, TargetSettings, Topics};
@@ -33,12 +34,8 @@ pub fn measure(scenario: &Scenario, server_cores: &[usize], watch: &mut dyn Watc
         storm_at: None,
         interval: Duration::from_secs(1),
     };
-    let paced = Drive {
-        load: bare.load.clone(),
-        warmup: bare.warmup.0,
-        duration: bare.measured_time(),
-        ..saturating.clone()
-    };
+    let paced =
+        Drive { load: bare.load.clone(), warmup: bare.warmup.0, duration: bare.measured_time(), ..saturating.clone() };
     let mut each_message = Loop::start(&bare, "each-message", server_cores, watch)?;
     let (at_load, cpu_per_delivery_ns) = each_message.drive(&paced, watch)?;
     let (sends, _) = each_message.drive(&saturating, watch)?;
@@ -64,7 +61,7 @@ fn bare_scenario(scenario: &Scenario) -> Scenario {
         target: TargetSettings::default(),
         connections: Connections {
             total: 0,
-            subscribers: scenario.subscribers(),
+            subscribers: Roster::new(scenario, 1).count(Role::Subscriber),
             publishers: 1,
             publish_via: PublishVia::WebSocket,
             idle: nobody,
