@@ -4,9 +4,11 @@
 //! what that gives is [`measure`]d, kept in a [`record`], looked at and compared.
 
 pub mod client;
+pub mod command;
 pub mod failure;
 pub mod fleet;
 pub mod measure;
+pub mod page;
 pub mod record;
 pub mod scenario;
 pub mod target;
