@@ -13,6 +13,7 @@ pub mod fleet;
 pub mod load;
 pub mod machine;
 pub mod measure;
+pub mod page;
 pub mod record;
 pub mod scenario;
 pub mod search;

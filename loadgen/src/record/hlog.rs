@@ -40,7 +40,7 @@ pub fn line(interval: &Interval, begin: Duration) -> io::Result<Vec<u8>> {
     let length = Duration::from_nanos(interval.length_ns);
     let mut builder = IntervalLogWriterBuilder::new();
     let mut writer = builder.with_max_value_divisor(SCALE).begin_log_with(&mut text, &mut serializer)?;
-    let written = writer.write_histogram(interval.corrected.histogram(), begin, length, tag);
+    let written = writer.write_histogram(&interval.corrected.histogram(), begin, length, tag);
     written.map_err(|error| io::Error::other(error.to_string()))?;
     // A log that is begun anew says its divisor in one line: that stands in the head already.
     let head_bytes = text.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -69,7 +69,7 @@ impl Log {
         Ok(Self(file))
     }
 
-    /// Appends the [`line`] of an interval.
+    /// Appends the [`line()`] of an interval.
     pub fn append(&mut self, interval: &Interval, begin: Duration) -> io::Result<()> {
         self.0.write_all(&line(interval, begin)?)
     }
