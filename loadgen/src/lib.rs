@@ -12,4 +12,5 @@ pub mod page;
 pub mod record;
 pub mod scenario;
 pub mod target;
+pub mod terminal;
 pub mod units;

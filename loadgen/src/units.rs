@@ -189,7 +189,7 @@ impl Amount {
 
 /// What a file may hold where a unit is expected: a bare number or a string.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a number or a string")]
+#[serde(untagged, expecting = "must be a number, or a string with its unit such as 10s, 4KiB or 5%")]
 enum Written {
     Number(serde_json::Number),
     Text(String),

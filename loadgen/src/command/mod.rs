@@ -1,3 +1,4 @@
-//! What the program does when it is called: one file a command.
+//! What can be asked of `loadgen`: a file or folder for each command.
 
 pub mod report;
+pub mod scenario;

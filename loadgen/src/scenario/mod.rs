@@ -3,6 +3,14 @@
 //! The types here are what the file holds, defaults included. [`check`](Scenario) is done once, after the flags; from then
 //! on a scenario is right. It travels whole to worker processes and into every result, so a result says how it was made.
 
+mod check;
+pub mod file;
+pub mod flags;
+pub mod keys;
+pub mod nearest;
+#[cfg(test)]
+pub mod shape;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -431,6 +439,18 @@ impl Default for ClientSettings {
             lag_max: ms(10),
             late_after: ms(1),
             message_bytes_max: Size(16 << 20),
+        }
+    }
+}
+
+impl std::str::FromStr for PublishVia {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "web-socket" | "websocket" | "ws" => Ok(Self::WebSocket),
+            "http" => Ok(Self::Http),
+            _ => Err(format!("'{text}' is not one of web-socket, http")),
         }
     }
 }
