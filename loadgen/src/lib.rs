@@ -7,6 +7,7 @@ pub mod client;
 pub mod command;
 pub mod failure;
 pub mod fleet;
+pub mod machine;
 pub mod measure;
 pub mod page;
 pub mod record;

@@ -91,7 +91,8 @@ pub const SECTIONS: &[Section] = &[
     Section {
         path: "target.template",
         about: "Single parts that take the place of the preset's. Placeholders: {topic}, {client}, {token}, {message} (the \
-                payload), {message_json} (the payload inside a JSON string).",
+                payload), {app_id}, {app_key}; each also as {…_json} (the inside of a JSON string) and {…_url} \
+                (percent-encoded, as all are in paths).",
         keys: &[
             absent("subscribe_path", "\"/subscribe?topic={topic}\"", "Path and query of a subscriber's connection"),
             absent("publish_path", "\"/publish?topic={topic}\"", "Path and query of a publisher's connection"),
@@ -107,6 +108,11 @@ pub const SECTIONS: &[Section] = &[
                 "[{ send = '{\"subscribe\":\"{topic}\"}' }, { expect = \"subscribed\" }]",
                 "What a subscriber says and waits for after that",
             ),
+            absent(
+                "publisher",
+                "[{ send = '{\"join\":\"{topic}\"}' }, { expect = \"joined\" }]",
+                "What a publisher says and waits for after open; absent for nothing",
+            ),
             absent("publish", "'{\"publish\":\"{message_json}\"}'", "The message that publishes"),
             absent(
                 "publish_http",
@@ -119,8 +125,14 @@ pub const SECTIONS: &[Section] = &[
                 "answers",
                 "[{ to = \"ping\", send = \"pong\" }]",
                 "Messages that want an answer during the whole connection, as heartbeats do: one that begins with this is \
-                 answered with that",
+                 answered with that, or only passed over if that is empty",
             ),
+            absent(
+                "heartbeat",
+                "{ every = \"25s\", send = \"ping\" }",
+                "What every connection says from time to time, unasked; absent for nothing",
+            ),
+            absent("lines", "true", "Whether a WebSocket message holds several lines, each a message of its own"),
             absent(
                 "publisher_receives",
                 "true",
@@ -141,6 +153,15 @@ pub const SECTIONS: &[Section] = &[
             key("insecure", "Accept any certificate; the result says so"),
             absent("certificate", "\"client.pem\"", "A client certificate with its chain, PEM"),
             absent("key", "\"client.key\"", "The client certificate's key, PEM"),
+        ],
+    },
+    Section {
+        path: "target.app",
+        about: "The server's application, for presets that name one (pusher, centrifugo).",
+        keys: &[
+            absent("id", "\"app\"", "Its id: what {app_id} stands for"),
+            absent("key", "\"app-key\"", "Its key, which clients show: what {app_key} stands for"),
+            absent("secret", "\"app-secret\"", "What publications over HTTP are signed with"),
         ],
     },
     Section {

@@ -76,10 +76,25 @@ pub struct TargetSettings {
     pub deflate: bool,
     /// For `wss://`.
     pub tls: TlsSettings,
+    /// The server's application, for presets that name one (`pusher`, `centrifugo`).
+    pub app: AppSettings,
+}
+
+/// An application of a server that has several: what `{app_id}`, `{app_key}` and `{pusher_auth}` are made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AppSettings {
+    /// Its id: `{app_id}`.
+    pub id: Option<String>,
+    /// Its key, which clients show: `{app_key}`.
+    pub key: Option<String>,
+    /// What publications over HTTP are signed with: `{pusher_auth}`.
+    pub secret: Option<String>,
 }
 
 /// The parts of a way of speaking. Placeholders: `{topic}`, `{client}` (the connection's number), `{token}`, `{message}`
-/// (the payload), `{message_json}` (the payload inside a JSON string).
+/// (the payload), `{app_id}`, `{app_key}`; each also as `{…_json}` (the inside of a JSON string) and `{…_url}`
+/// (percent-encoded). In paths they are percent-encoded without asking. In messages any other brace is a brace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Template {
@@ -93,12 +108,18 @@ pub struct Template {
     pub open: Option<Vec<Step>>,
     /// What a subscriber says and waits for after that.
     pub subscribe: Option<Vec<Step>>,
+    /// What a publisher says and waits for after `open`. Default: nothing.
+    pub publisher: Option<Vec<Step>>,
     /// The message that publishes `{message}`.
     pub publish: Option<String>,
     /// The HTTP request that publishes `{message}`, where publishers use HTTP.
     pub publish_http: Option<HttpTemplate>,
     /// Messages that want an answer during the whole connection, as heartbeats do.
     pub answers: Option<Vec<Answer>>,
+    /// What every connection says from time to time, unasked.
+    pub heartbeat: Option<Heartbeat>,
+    /// Whether a WebSocket message holds several lines, each a message of its own (Centrifugo). Default false.
+    pub lines: Option<bool>,
     /// Whether a publisher receives its own publications if it is subscribed too (node `ws` broadcasts to all sockets).
     pub publisher_receives: Option<bool>,
 }
@@ -119,7 +140,17 @@ pub enum Step {
 pub struct Answer {
     /// A message that begins with this …
     pub to: String,
-    /// … is answered with this.
+    /// … is answered with this. Empty: it is only passed over.
+    pub send: String,
+}
+
+/// What is said from time to time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Heartbeat {
+    /// From one to the next.
+    pub every: Span,
+    /// The text message.
     pub send: String,
 }
 
@@ -130,7 +161,7 @@ pub struct HttpTemplate {
     /// Default `POST`.
     #[serde(default = "post")]
     pub method: String,
-    /// `http://HOST:PORT` if it is not the server of `url`.
+    /// `http://HOST:PORT` (or `https`) if it is not the server of `url`.
     #[serde(default)]
     pub server: Option<String>,
     /// Path and query.

@@ -1,6 +1,8 @@
 //! The target: what can be said of a URL, of headers and of TLS without asking anybody.
 
-use super::wrong;
+use std::time::Duration;
+
+use super::{DAY, span_within, wrong};
 use crate::failure::Failure;
 use crate::scenario::{TargetSettings, Template, TlsSettings};
 
@@ -102,7 +104,10 @@ fn check_template(template: &Template) -> Result<(), Failure> {
     if answers.iter().any(|answer| answer.to.is_empty()) {
         return wrong("target.template.answers", "to = ''", "a beginning of one character or more: '' is all messages");
     }
-    Ok(())
+    match &template.heartbeat {
+        Some(heartbeat) => span_within("target.template.heartbeat", heartbeat.every, Duration::from_millis(10)..=DAY),
+        None => Ok(()),
+    }
 }
 
 fn check_tls(url: &str, tls: &TlsSettings) -> Result<(), Failure> {

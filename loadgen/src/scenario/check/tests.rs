@@ -63,6 +63,7 @@ const WRONG: &[&[&str]] = &[
     &["target.template.subscribe_path=x"],
     &["target.template.publish_path=/a b"],
     &["target.template.idle_path="],
+    &["target.template.heartbeat={ every = '1ms', send = 'x' }"],
     &["target.tls.ca=f"],
     &["target.tls.insecure=true"],
     &["target.tls.server_name=n"],
