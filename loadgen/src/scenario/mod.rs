@@ -485,3 +485,14 @@ impl std::str::FromStr for PublishVia {
         }
     }
 }
+
+impl Scenario {
+    /// How many connections it asks for, all roles together.
+    pub fn connections_wanted(&self) -> u64 {
+        let connections = &self.connections;
+        let others = [connections.idle, connections.slow, connections.stalled, connections.churning];
+        let others: u64 = others.iter().map(|amount| amount.of(connections.total)).sum();
+        let readers = if connections.total > 0 { connections.total } else { connections.subscribers + others };
+        readers + connections.publishers
+    }
+}
