@@ -11,11 +11,17 @@ fn main() {
     if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
         println!("cargo::rerun-if-changed={log}");
     }
-    if let Some(revision) = git(&["rev-parse", "--short=12", "HEAD"]) {
-        let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", "..", ":!../results", ":!../docs"]);
-        let mark = if changed.is_none_or(|changed| changed.is_empty()) { "" } else { "-changed" };
-        println!("cargo::rustc-env=LOADGEN_REVISION={revision}{mark}");
-    }
+    let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    let revision = revision().map_or(String::new(), |revision| format!(" ({revision})"));
+    println!("cargo::rustc-env=LOADGEN_VERSION={version}{revision}");
+}
+
+/// `a1b2c3d4e5f6`, or `a1b2c3d4e5f6-changed` if the sources are not those of the revision.
+fn revision() -> Option<String> {
+    let revision = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", "..", ":!../results", ":!../docs"]);
+    let mark = if changed.is_none_or(|changed| changed.is_empty()) { "" } else { "-changed" };
+    Some(format!("{revision}{mark}"))
 }
 
 fn git(arguments: &[&str]) -> Option<String> {

@@ -12,6 +12,8 @@ pub enum Failure {
     Failed(String),
     /// It was done, and a condition named by `--fail-if` is met with confidence. Exit 99.
     Condition(String),
+    /// A signal asked it to end, and it did so in order: what there was is written. Exit 130.
+    Interrupted(String),
 }
 
 impl Failure {
@@ -31,6 +33,7 @@ impl Failure {
             Self::Failed(_) => 1,
             Self::Usage(_) => 2,
             Self::Condition(_) => 99,
+            Self::Interrupted(_) => 130,
         }
     }
 }
@@ -38,7 +41,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(sentence) | Self::Failed(sentence) | Self::Condition(sentence) => f.write_str(sentence),
+            Self::Usage(sentence)
+            | Self::Failed(sentence)
+            | Self::Condition(sentence)
+            | Self::Interrupted(sentence) => f.write_str(sentence),
         }
     }
 }

@@ -1,2 +1,40 @@
-//! x
-fn main() {}
+//! The program: what it can be asked to do, and where that is done.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use loadgen::command::{run, scenario};
+use loadgen::failure::Failure;
+
+/// Drives a WebSocket server with very many connections, measures fan-out latency without coordinated omission, and says
+/// when it was itself the bottleneck.
+///
+/// Exit codes: 0 done, 1 failed, 2 asked wrongly, 99 a condition of --fail-if is met, 130 ended by a signal.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version = loadgen::machine::environment::VERSION, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make the repetitions of a scenario, and write and show what they gave
+    Run(Box<run::RunArgs>),
+    /// Print a complete, commented scenario file
+    Scenario,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Scenario => scenario::run(),
+    };
+    done.map_or_else(told, |()| ExitCode::SUCCESS)
+}
+
+/// One sentence on standard error.
+fn told(failure: Failure) -> ExitCode {
+    eprintln!("loadgen: {failure}");
+    ExitCode::from(failure.exit_code())
+}

@@ -1,4 +1,5 @@
 //! What can be asked of `loadgen`: a file or folder for each command.
 
 pub mod report;
+pub mod run;
 pub mod scenario;

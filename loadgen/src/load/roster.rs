@@ -85,16 +85,13 @@ impl Roster {
     /// The roster of `scenario` for so many workers (at least 1).
     pub fn new(scenario: &Scenario, members: u32) -> Self {
         let connections = &scenario.connections;
-        let amount = |amount: Amount| match amount {
-            Amount::Count(count) => count,
-            Amount::Percent(percent) => (percent / 100.0 * connections.total as f64).round() as u64,
-        };
+        let amount = |amount: Amount| amount.of(connections.total);
         let (slow, stalled) = (amount(connections.slow), amount(connections.stalled));
         let (churning, idle) = (amount(connections.churning), amount(connections.idle));
         let publishers = connections.publishers;
         let subscribers = match connections.total {
             0 => connections.subscribers,
-            total => total.saturating_sub(publishers + slow + stalled + churning + idle),
+            total => total.saturating_sub(slow + stalled + churning + idle),
         };
         Self {
             counts: [publishers, subscribers, slow, stalled, churning, idle],
@@ -256,7 +253,7 @@ mod tests {
         scenario.connections.idle = Amount::Percent(10.0);
         scenario.connections.stalled = Amount::Count(3);
         let roster = Roster::new(&scenario, 3);
-        assert_eq!(Role::ALL.map(|role| roster.count(role)), [2, 845, 50, 3, 0, 100]);
-        assert_eq!(roster.connections(), 1_000);
+        assert_eq!(Role::ALL.map(|role| roster.count(role)), [2, 847, 50, 3, 0, 100]);
+        assert_eq!(roster.connections(), 1_002, "publishers come on top");
     }
 }

@@ -53,7 +53,7 @@ pub fn read(scenario: &Scenario, server: Option<&ServerProbe>) -> Environment {
         files: rlimit::Resource::NOFILE.get().unwrap_or_default(),
         load_average: load_average(&text("/proc/loadavg")),
         sysctls: sysctls(),
-        loadgen: version(),
+        loadgen: VERSION.to_owned(),
         server_revision: scenario.server.revision.clone(),
         server_command: server.map(|server| server.command().to_vec()).unwrap_or_default(),
         notes: notes(&cpuinfo),
@@ -61,13 +61,7 @@ pub fn read(scenario: &Scenario, server: Option<&ServerProbe>) -> Environment {
 }
 
 /// The version of this program, with the revision it was built from if that was known.
-pub fn version() -> String {
-    let version = env!("CARGO_PKG_VERSION");
-    match option_env!("LOADGEN_REVISION") {
-        Some(revision) => format!("{version} ({revision})"),
-        None => version.to_owned(),
-    }
-}
+pub const VERSION: &str = env!("LOADGEN_VERSION");
 
 fn text(file: &str) -> String {
     fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()

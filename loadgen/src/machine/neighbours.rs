@@ -119,14 +119,16 @@ mod tests {
     const TICK: u64 = 10_000_000;
     const SECOND: f64 = 1e9;
 
-    fn reading(stat: &str, own: &[((u32, u32), (u64, usize))]) -> Reading {
-        Reading { cores: procfs::cores(stat), own: own.iter().copied().collect() }
+    /// Own threads are given with the nanoseconds used and the core.
+    fn reading(stat: &str, own: &[(u32, u64, usize)]) -> Reading {
+        let own = own.iter().map(|&(thread, used_ns, core)| ((1, thread), (used_ns, core)));
+        Reading { cores: procfs::cores(stat), own: own.collect() }
     }
 
     #[test]
     fn what_is_ours_is_taken_off_the_core_it_ran_on() {
-        let before = reading("cpu0 100 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 5", &[((1, 1), (0, 0))]);
-        let own = [((1, 1), (500_000_000, 0)), ((1, 2), (200_000_000, 1))];
+        let before = reading("cpu0 100 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 5", &[(1, 0, 0)]);
+        let own = [(1, 500_000_000, 0), (2, 200_000_000, 1)];
         let after = reading("cpu0 150 0 20 0 0 3 7 0\ncpu1 10 10 10 0 0 0 0 15", &own);
         let shares = after.since(&before, &[1, 0, 7], SECOND, TICK);
         let expected = [
@@ -146,8 +148,8 @@ mod tests {
 
     #[test]
     fn a_thread_that_moved_counts_for_both_cores() {
-        let before = reading("cpu0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0", &[((1, 1), (0, 0))]);
-        let after = reading("cpu0 50 0 0 0 0 0 0 0\ncpu1 50 0 0 0 0 0 0 0", &[((1, 1), (1_000_000_000, 1))]);
+        let before = reading("cpu0 0 0 0 0 0 0 0 0\ncpu1 0 0 0 0 0 0 0 0", &[(1, 0, 0)]);
+        let after = reading("cpu0 50 0 0 0 0 0 0 0\ncpu1 50 0 0 0 0 0 0 0", &[(1, 1_000_000_000, 1)]);
         assert!(after.since(&before, &[0, 1], SECOND, TICK).iter().all(|share| share.others == 0.0));
     }
 
@@ -155,7 +157,7 @@ mod tests {
         #[test]
         fn shares_lie_between_none_and_all(busy in 0_u64..1000, own in 0_u64..10_000_000_000, wall in 0.0..1e10) {
             let before = reading("cpu0 0 0 0 0 0 0 0 0", &[]);
-            let after = reading(&format!("cpu0 {busy} 0 0 0 0 0 {busy} {busy}"), &[((1, 1), (own, 0))]);
+            let after = reading(&format!("cpu0 {busy} 0 0 0 0 0 {busy} {busy}"), &[(1, own, 0)]);
             let share = after.since(&before, &[0], wall, TICK)[0];
             for share in [share.others, share.interrupts, share.steal] {
                 prop_assert!((0.0..=1.0).contains(&share));

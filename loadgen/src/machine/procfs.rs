@@ -17,10 +17,11 @@ pub struct CpuTime {
 impl CpuTime {
     /// `/proc/PID/task/TID/schedstat`: nanoseconds on a CPU, nanoseconds waiting for one, time slices.
     pub fn parse(schedstat: &str) -> Option<Self> {
-        let mut fields = schedstat.split_ascii_whitespace().map(str::parse);
-        let (used, waited, _slices) = (fields.next()?, fields.next()?, fields.next()?.ok()? as u64);
-        let is_all = fields.next().is_none();
-        is_all.then_some(Self { used_ns: used.ok()?, waited_ns: waited.ok()? })
+        let fields: Result<Vec<u64>, _> = schedstat.split_ascii_whitespace().map(str::parse).collect();
+        let [used_ns, waited_ns, _slices] = fields.ok()?[..] else {
+            return None;
+        };
+        Some(Self { used_ns, waited_ns })
     }
 
     /// What was added since `earlier`.

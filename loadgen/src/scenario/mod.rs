@@ -202,7 +202,8 @@ pub struct TlsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Connections {
-    /// What shares count from; subscribers are then what the other roles leave. 0: all roles are given as counts.
+    /// What shares count from; subscribers are then what the other roles leave. Publishers come on
+    /// top. 0: all roles are given as counts.
     pub total: u64,
     /// Those whose deliveries are measured. Default 100.
     pub subscribers: u64,

@@ -147,11 +147,11 @@ impl Scenario {
         let client = &self.client;
         within("client.threads", client.threads, 1..=1024)?;
         within("client.processes", client.processes, 0..=1024)?;
-        if let Some(cores) = cores {
-            if let Some(core) = client.pin.iter().find(|core| !cores.contains(core)) {
-                let known: Vec<String> = cores.iter().map(usize::to_string).collect();
-                return wrong("client.pin", core, format!("the cores this process may use: {}", known.join(", ")));
-            }
+        if let Some(cores) = cores
+            && let Some(core) = client.pin.iter().find(|core| !cores.contains(core))
+        {
+            let known: Vec<String> = cores.iter().map(usize::to_string).collect();
+            return wrong("client.pin", core, format!("the cores this process may use: {}", known.join(", ")));
         }
         within("client.cpu_share_max", client.cpu_share_max, 0.01..=1.0)?;
         span_within("client.lag_max", client.lag_max, Duration::from_micros(1)..=HOUR)?;

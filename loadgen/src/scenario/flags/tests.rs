@@ -128,8 +128,8 @@ fn the_help_is_grouped_and_says_units_and_defaults() {
 
 #[test]
 fn a_shape_takes_the_place_of_the_file_s_shape_and_keeps_its_rate() {
-    let mut file = Scenario::default();
-    file.load = Load { kind: LoadKind::Burst, burst_size: 5, rate_per_s: 30.0, ..Load::default() };
+    let load = Load { kind: LoadKind::Burst, burst_size: 5, rate_per_s: 30.0, ..Load::default() };
+    let file = Scenario { load, ..Scenario::default() };
     let load = applied_to(file, &["--poisson"]).unwrap().load;
     assert_eq!(load, Load { kind: LoadKind::Poisson, rate_per_s: 30.0, ..Load::default() });
 }
