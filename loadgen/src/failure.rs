@@ -27,6 +27,18 @@ impl Failure {
         Self::Failed(sentence.into())
     }
 
+    /// The same, said of somebody: `B: 'server --port 1' ended …`.
+    #[must_use]
+    pub fn with_prefix(self, of: &str) -> Self {
+        let prefixed = |sentence: String| format!("{of}: {sentence}");
+        match self {
+            Self::Usage(sentence) => Self::Usage(prefixed(sentence)),
+            Self::Failed(sentence) => Self::Failed(prefixed(sentence)),
+            Self::Condition(sentence) => Self::Condition(prefixed(sentence)),
+            Self::Interrupted(sentence) => Self::Interrupted(prefixed(sentence)),
+        }
+    }
+
     /// The code the process exits with.
     pub fn exit_code(&self) -> u8 {
         match self {
