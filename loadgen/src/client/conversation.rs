@@ -53,10 +53,10 @@ impl Opening {
 
 /// What the habits make of a message.
 pub(super) fn hear<'h>(habits: &'h Habits, message: &[u8]) -> Heard<'h> {
-    match habits.answers.iter().find(|(to, _)| message.starts_with(to)) {
+    match habits.answers.iter().find(|reply| message.starts_with(&reply.to)) {
         None => Heard::Message,
-        Some((_, said)) if said.is_empty() => Heard::Done,
-        Some((_, said)) => Heard::Say(said),
+        Some(reply) if reply.send.is_empty() => Heard::Done,
+        Some(reply) => Heard::Say(&reply.send),
     }
 }
 
@@ -81,6 +81,7 @@ pub(super) fn split<'m>(habits: &Habits, message: &'m [u8], mut each: impl FnMut
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::Reply;
 
     fn line(text: &str) -> Box<[u8]> {
         text.as_bytes().into()
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn the_first_answer_that_fits_the_beginning_of_a_message_is_said() {
-        let answers = vec![(line("2"), line("3")), (line("ok"), line("")), (line("22"), line("never"))];
+        let reply = |to, send| Reply { to: line(to), send: line(send) };
+        let answers = vec![reply("2", "3"), reply("ok", ""), reply("22", "never")];
         let habits = Habits { answers, ..Habits::default() };
         assert_eq!(hear(&habits, b"2"), Heard::Say(b"3"));
         assert_eq!(hear(&habits, b"22"), Heard::Say(b"3"));

@@ -131,14 +131,11 @@ impl Decoder {
         at: &mut usize,
         limits: Limits,
     ) -> Result<Option<Event<'a>>, FrameError> {
-        // The usual case: a short whole message that lies here whole.
         if self.joining.is_none()
-            && let [0x81 | 0x82, len @ 0..126, rest @ ..] = &input[*at..]
-            && let Some(payload) = rest.get(..usize::from(*len))
-            && u64::from(*len) <= limits.message_bytes_max
+            && let Some((from, to)) = usual(input, *at, limits)
         {
-            *at += 2 + payload.len();
-            return Ok(Some(Event::Message { payload, deflated: false }));
+            *at = to;
+            return Ok(Some(Event::Message { payload: &input[from..to], deflated: false }));
         }
         Ok(match self.find(input, at, limits)? {
             Found::Nothing => None,
@@ -227,6 +224,21 @@ impl Decoder {
         let bytes = so_far + header.payload_len;
         if bytes > limits.message_bytes_max { Err(FrameError::TooBig(bytes)) } else { Ok(()) }
     }
+}
+
+/// Where the payload is, in the usual case: a whole message of up to 64 KiB that is not deflated and lies here whole.
+#[inline]
+fn usual(input: &[u8], at: usize, limits: Limits) -> Option<(usize, usize)> {
+    let (header_len, payload_len) = match &input[at..] {
+        [0x81 | 0x82, len @ 0..126, ..] => (2, usize::from(*len)),
+        [0x81 | 0x82, 126, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => return None,
+    };
+    let (from, to) = (at + header_len, at + header_len + payload_len);
+    // A length that is not minimal is one of the unusual cases.
+    let is_usual =
+        to <= input.len() && payload_len as u64 <= limits.message_bytes_max && (header_len == 2) == (payload_len < 126);
+    is_usual.then_some((from, to))
 }
 
 impl Joining {

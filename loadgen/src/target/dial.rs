@@ -43,12 +43,21 @@ pub enum Line {
 /// What is said as long as a connection lasts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Habits {
-    /// To messages that begin with the first, the second is said; nothing if it is empty.
-    pub answers: Vec<(Box<[u8]>, Box<[u8]>)>,
+    /// What messages are answered with; the first that fits counts.
+    pub answers: Vec<Reply>,
     /// What is said from time to time.
     pub heartbeat: Option<Box<[u8]>>,
     /// Whether a message holds several lines, each a message of its own.
     pub lines: bool,
+}
+
+/// What a message is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The beginning of the message.
+    pub to: Box<[u8]>,
+    /// The answer. Empty: the message is only passed over.
+    pub send: Box<[u8]>,
 }
 
 /// What an upgrade request offers.
@@ -205,7 +214,10 @@ impl HabitsPlan {
         match &self.habits {
             Filled::Once(habits) => Arc::clone(habits),
             Filled::Each(answers) => Arc::new(Habits {
-                answers: answers.iter().map(|(to, said)| (fill(to, values), fill(said, values))).collect(),
+                answers: answers
+                    .iter()
+                    .map(|(to, send)| Reply { to: fill(to, values), send: fill(send, values) })
+                    .collect(),
                 heartbeat: self.heartbeat.as_ref().map(|heartbeat| fill(heartbeat, values)),
                 lines: self.lines,
             }),

@@ -29,7 +29,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::scenario::{AppSettings, PublishVia, Scenario, Step, TargetSettings, Template as Parts};
 
-pub use dial::{Dial, Habits, Line, Offer};
+pub use dial::{Dial, Habits, Line, Offer, Reply};
 pub use preset::{DEFAULT as DEFAULT_PRESET, presets};
 pub use publication::Publication;
 pub use tls::Tls;

@@ -145,7 +145,7 @@ fn pusher() -> Template {
         publish_http: post(
             "/apps/{app_id}/events?{pusher_auth}",
             &[JSON],
-            r#"{"name":"publish","channel":"{topic_json}","data":"{message_json}"}"#,
+            r#"{"name":"publish","data":"{message_json}","channels":["{topic_json}"]}"#,
         ),
         answers: Some(vec![
             answer(r#"{"event":"pusher:ping""#, r#"{"event":"pusher:pong","data":{}}"#),

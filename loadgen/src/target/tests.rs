@@ -201,7 +201,7 @@ fn pusher_requests_are_signed_over_path_and_body() {
     let target = target(&by_http("pusher"));
     let request = published(&target.http_publication(0, "t"), "say \"hi\"");
     let (head, body) = request.split_once("\r\n\r\n").expect("a head");
-    assert_eq!(body, r#"{"name":"publish","channel":"t","data":"say \"hi\""}"#);
+    assert_eq!(body, r#"{"name":"publish","data":"say \"hi\"","channels":["t"]}"#);
     assert!(head.starts_with("POST /apps/app/events?auth_key=key&auth_timestamp="), "{head}");
     assert!(head.ends_with(&format!("\r\nContent-Length: {}", body.len())), "{head}");
     let query = head.split(['?', ' ']).nth(2).expect("a query");
