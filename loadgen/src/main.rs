@@ -1,9 +1,10 @@
 //! The program: what it can be asked to do, and where that is done.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::command::{run, scenario};
+use loadgen::command::{report, run, scenario};
 use loadgen::failure::Failure;
 
 /// Drives a WebSocket server with very many connections, measures fan-out latency without coordinated omission, and says
@@ -21,6 +22,11 @@ struct Arguments {
 enum Command {
     /// Make the repetitions of a scenario, and write and show what they gave
     Run(Box<run::RunArgs>),
+    /// Write the HTML page of a stored result, or an index over a folder of many
+    Report {
+        /// The result's folder, or one with many of them below it
+        dir: PathBuf,
+    },
     /// Print a complete, commented scenario file
     Scenario,
 }
@@ -28,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Report { dir } => report::run(&dir),
         Command::Scenario => scenario::run(),
     };
     done.map_or_else(told, |()| ExitCode::SUCCESS)

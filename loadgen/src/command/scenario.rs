@@ -90,11 +90,20 @@ fn presets() -> &'static [(&'static str, &'static str)] {
 }
 
 const PRESETS: &[(&str, &str)] = &[
+    ("fanfare", "the raw protocol of Fanfare: the path is the topic, a message is a payload"),
+    ("fanfare-native", "the JSON protocol of Fanfare at /ws"),
+    ("plain", "connect and receive; publishers send the bare payload at the same path ('/')"),
+    ("template", "nothing is given; all parts come from [target.template]"),
+    ("node-ws", "a broadcast server on npm 'ws': each message goes to all connections, the sender's included"),
+    ("bun", "Bun's pub/sub: /?topic=TOPIC subscribes, and a message is published to that topic"),
+    ("nchan", "nginx with nchan: /sub/TOPIC and /pub/TOPIC, by WebSocket or HTTP"),
     (
-        "fanfare",
-        "the engine of this project: a subscriber names its topics in the URL, publications are plain messages",
+        "pusher",
+        "the Pusher protocol (sockudo, soketi, Reverb): [target.app] has id, key and secret; publishes by HTTP only",
     ),
-    ("plain", "connect and receive: nothing is said"),
+    ("centrifugo", "Centrifugo's JSON protocol; publishes by WebSocket, or by HTTP with target.app.key as the API key"),
+    ("socket-io", "Socket.IO v4: events 'subscribe' (acknowledged) and 'publish' that the application handles"),
+    ("phoenix", "Phoenix channels, V2 JSON; publishers join the topic and push 'publish'"),
 ];
 
 #[cfg(test)]

@@ -299,12 +299,14 @@ pub fn paths() -> impl Iterator<Item = String> {
 /// If there is no such key: a mistake in this program that the test of the help finds.
 pub fn help(path: &str) -> String {
     let (_, key) = find(path).unwrap_or_else(|| panic!("no key {path}"));
-    match default_of(path).filter(|_| key.example.is_none()) {
+    let text = match default_of(path).filter(|_| key.example.is_none()) {
         Some(toml::Value::String(text)) if text.is_empty() => key.about.to_owned(),
         Some(toml::Value::String(text)) => format!("{} [default: {text}]", key.about),
         Some(toml::Value::Boolean(false)) | None => key.about.to_owned(),
         Some(value) => format!("{} [default: {value}]", key.about),
-    }
+    };
+    // Clap takes {n} for the end of a line; with a style that changes nothing in between it does not.
+    text.replace("{n}", "{\u{1b}[0mn}")
 }
 
 #[cfg(test)]

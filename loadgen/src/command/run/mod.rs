@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::machine::{ServerProbe, environment};
+use crate::page;
 use crate::record::recorder::Recorder;
 use crate::record::{FORMAT, Report, VERSION, folder};
 use crate::scenario::Scenario;
@@ -43,8 +44,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let made = repetitions(&scenario, &mut recorder, server.as_mut(), &mut progress);
     progress.clear();
     let (report, kept) = recorder.end(made.as_ref().err().map(why));
+    let page = page::write_report(&folder, &report).map(drop);
     let shown = show(args, &report, &folder);
-    made.and(kept).and(shown)
+    made.and(kept).and(page).and(shown)
 }
 
 /// A report as it is at the beginning.

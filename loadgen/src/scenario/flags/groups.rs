@@ -32,8 +32,9 @@ pub struct RunFlags {
     #[doc(hidden)]
     #[arg(long, value_name = "TIME", help = help("drain_timeout"))]
     pub drain_timeout: Option<Span>,
-    #[doc(hidden)]
-    #[arg(long, value_name = "AT", help = format!("All subscribers drop their connections and come back: {}", help("storm.at")))]
+    /// All subscribers drop their connections so long after the beginning of the measured time, and come back; no storm
+    /// if it is not given
+    #[arg(long, value_name = "TIME")]
     pub reconnect_storm: Option<Span>,
 }
 
@@ -60,7 +61,7 @@ pub struct TargetFlags {
     #[arg(long, value_name = "FILE", help = help("target.token_file"))]
     pub token_file: Option<PathBuf>,
     #[doc(hidden)]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[arg(help = help("target.deflate"))]
     pub deflate: Option<bool>,
     #[doc(hidden)]
@@ -70,7 +71,7 @@ pub struct TargetFlags {
     #[arg(long, value_name = "NAME", help = help("target.tls.server_name"))]
     pub tls_server_name: Option<String>,
     #[doc(hidden)]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[arg(help = help("target.tls.insecure"))]
     pub tls_insecure: Option<bool>,
     #[doc(hidden)]
@@ -155,7 +156,7 @@ pub struct LoadFlags {
     #[arg(long, value_name = "BYTES", help = help("payload.bytes"))]
     pub payload_bytes: Option<Size>,
     #[doc(hidden)]
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[arg(help = help("payload.binary"))]
     pub binary: Option<bool>,
     #[doc(hidden)]

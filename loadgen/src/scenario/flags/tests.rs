@@ -115,9 +115,17 @@ fn every_key_can_be_overridden_by_a_flag_of_its_own_or_by_set() {
 #[test]
 fn the_help_is_grouped_and_says_units_and_defaults() {
     let help = Line::command().render_long_help().to_string();
-    for part in
-        ["Target:", "Connections:", "Load:", "Run:", "[default: 10s]", "[default: 100]", "publications a second"]
-    {
+    for part in [
+        "Target:",
+        "Connections:",
+        "Load:",
+        "Run:",
+        "[default: 10s]",
+        "[default: 100]",
+        "{n} is the topic",
+        "[default: loadgen.{n}]",
+        "publications a second",
+    ] {
         assert!(help.contains(part), "{part} is missing");
     }
     for argument in Line::command().get_arguments() {
