@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::command::{report, run, scenario};
+use loadgen::command::{bare, ceiling, report, run, scenario};
 use loadgen::failure::Failure;
 
 /// Drives a WebSocket server with very many connections, measures fan-out latency without coordinated omission, and says
@@ -27,15 +27,21 @@ enum Command {
         /// The result's folder, or one with many of them below it
         dir: PathBuf,
     },
+    /// Measure what this machine can do at all: a bare loop of send(), no server
+    Ceiling(Box<ceiling::CeilingArgs>),
     /// Print a complete, commented scenario file
     Scenario,
+    /// Serve as the bare loop of send() that the ceiling is, as a side of 'ab' or for runs by hand
+    Bare(bare::BareArgs),
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Report { dir } => report::run(&dir),
+        Command::Ceiling(args) => ceiling::run(&args),
         Command::Scenario => scenario::run(),
+        Command::Bare(args) => bare::run(&args),
     };
     done.map_or_else(told, |()| ExitCode::SUCCESS)
 }

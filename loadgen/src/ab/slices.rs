@@ -28,13 +28,13 @@ pub struct Plan {
 ///
 /// # Errors
 /// If a server ends or its connections cannot be driven.
-pub fn take(
+pub fn take<W: Watch>(
     a: &mut Contestant,
     b: &mut Contestant,
     plan: &Plan,
     environment: &Environment,
-    watch: &mut dyn Watch,
-    told: &mut dyn FnMut(&mut dyn Watch, &Pairs),
+    watch: &mut W,
+    told: &mut dyn FnMut(&mut W, &Pairs),
 ) -> Result<Pairs, Failure> {
     let mut pairs = Pairs::default();
     let own = [std::process::id(), a.pid(), b.pid()];
@@ -48,7 +48,7 @@ pub fn take(
             Side::A => &mut *a,
             Side::B => &mut *b,
         };
-        let slice = |watch: &mut dyn Watch| contestant.drive(&plan.slice, environment, watch);
+        let slice = |watch: &mut W| contestant.drive(&plan.slice, environment, watch);
         match undisturbed(plan, &own, &mut pairs, watch, slice)? {
             Some(repetition) => pairs.of(side).push(repetition),
             None => break,
@@ -60,12 +60,12 @@ pub fn take(
 }
 
 /// A slice during which nobody else was on the cores, or the last of several tries, with a warning; none if it was ended.
-fn undisturbed(
+fn undisturbed<W: Watch>(
     plan: &Plan,
     own: &[u32],
     pairs: &mut Pairs,
-    watch: &mut dyn Watch,
-    mut slice: impl FnMut(&mut dyn Watch) -> Result<(Repetition, bool), Failure>,
+    watch: &mut W,
+    mut slice: impl FnMut(&mut W) -> Result<(Repetition, bool), Failure>,
 ) -> Result<Option<Repetition>, Failure> {
     for attempt in 1.. {
         let neighbours = Neighbours::begin(&plan.cores, own)?;

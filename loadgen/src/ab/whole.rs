@@ -9,14 +9,14 @@ use crate::record::Environment;
 ///
 /// # Errors
 /// If a server cannot be started or connected to, or ends.
-pub fn take(
+pub fn take<W: Watch>(
     a: &Entrant,
     b: &Entrant,
     pairs_wanted: u32,
     drive: &Drive,
     environment: &Environment,
-    watch: &mut dyn Watch,
-    told: &mut dyn FnMut(&mut dyn Watch, &Pairs),
+    watch: &mut W,
+    told: &mut dyn FnMut(&mut W, &Pairs),
 ) -> Result<Pairs, Failure> {
     let mut pairs = Pairs::default();
     for side in turns::turns(pairs_wanted) {

@@ -20,11 +20,12 @@ const SATURATED: Duration = Duration::from_secs(2);
 /// Publications under way when the loops are to go as fast as they can.
 const IN_FLIGHT: u32 = 64;
 
-/// Measures the ceiling for the subscribers, payload and load of `scenario`.
+/// Measures the ceiling for the subscribers, payload and load of `scenario`, on its server's cores.
 ///
 /// # Errors
 /// If the bare loop cannot be started or connected to.
-pub fn measure(scenario: &Scenario, server_cores: &[usize], watch: &mut dyn Watch) -> Result<Ceiling, Failure> {
+pub fn measure(scenario: &Scenario, watch: &mut dyn Watch) -> Result<Ceiling, Failure> {
+    let server_cores = &scenario.server.cores;
     let bare = bare_scenario(scenario);
     let saturating = Drive {
         load: Load { kind: LoadKind::Closed, in_flight: IN_FLIGHT, ..Load::default() },

@@ -1,5 +1,7 @@
 //! What can be asked of `loadgen`: a file or folder for each command.
 
+pub mod bare;
+pub mod ceiling;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -269,6 +269,11 @@ pub const SECTIONS: &[Section] = &[
                 "Its process on this machine: CPU time and memory of it and of all its children are then measured",
             ),
             key("revision", "What to call it in results, revision included, such as 'fanfare a1b2c3d'"),
+            absent(
+                "cores",
+                "[0]",
+                "The cores it is pinned to; the servers of 'ab' and the ceiling are started there; absent: all",
+            ),
         ],
     },
 ];

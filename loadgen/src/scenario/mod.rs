@@ -374,6 +374,9 @@ pub struct ServerSettings {
     pub pid: Option<u32>,
     /// What to call it in results, revision included, for example `fanfare a1b2c3d`.
     pub revision: String,
+    /// The cores it is pinned to: there loadgen starts the servers of `ab` and the bare loop of the ceiling, and looks for
+    /// other programs that disturb. Default: all.
+    pub cores: Vec<usize>,
 }
 
 impl Default for Scenario {

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use time::OffsetDateTime;
 
+use crate::ceiling;
 use crate::failure::Failure;
 use crate::fleet::Fleet;
 use crate::machine::{ServerProbe, environment};
@@ -41,6 +42,10 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let folder = folder::create(args.out.as_deref(), &scenario.name, now)?;
     let mut recorder = Recorder::begin(&folder, begun(&scenario, server.as_ref(), now), now)?;
 
+    if args.ceiling {
+        progress.note("measuring the ceiling of this machine");
+        recorder.ceiling(ceiling::measure(&scenario, &mut progress)?);
+    }
     let made = repetitions(&scenario, &mut recorder, server.as_mut(), &mut progress);
     progress.clear();
     let (report, kept) = recorder.end(made.as_ref().err().map(why));

@@ -42,7 +42,7 @@ impl Scenario {
         self.check_client(cores)?;
         load::check(self)?;
         self.check_storm()?;
-        self.check_server()
+        self.check_server(cores)
     }
 
     /// The measured time of a repetition: with steps, their sum.
@@ -147,19 +147,15 @@ impl Scenario {
         let client = &self.client;
         within("client.threads", client.threads, 1..=1024)?;
         within("client.processes", client.processes, 0..=1024)?;
-        if let Some(cores) = cores
-            && let Some(core) = client.pin.iter().find(|core| !cores.contains(core))
-        {
-            let known: Vec<String> = cores.iter().map(usize::to_string).collect();
-            return wrong("client.pin", core, format!("the cores this process may use: {}", known.join(", ")));
-        }
+        known("client.pin", &client.pin, cores)?;
         within("client.cpu_share_max", client.cpu_share_max, 0.01..=1.0)?;
         span_within("client.lag_max", client.lag_max, Duration::from_micros(1)..=HOUR)?;
         span_within("client.late_after", client.late_after, Duration::ZERO..=HOUR)?;
         within("client.message_bytes_max", client.message_bytes_max.0, 1024..=1_u64 << 30)
     }
 
-    fn check_server(&self) -> Result<(), Failure> {
+    fn check_server(&self, cores: Option<&[usize]>) -> Result<(), Failure> {
+        known("server.cores", &self.server.cores, cores)?;
         let revision = &self.server.revision;
         if revision.len() > 200 || revision.chars().any(char::is_control) {
             return wrong("server.revision", revision.escape_debug(), "at most 200 bytes without control characters");
@@ -167,6 +163,17 @@ impl Scenario {
         match self.server.pid {
             Some(0) => wrong("server.pid", 0, "the number of a process, 1 or more"),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Cores are among those that are there, if it is known which are.
+fn known(key: &str, wanted: &[usize], cores: Option<&[usize]>) -> Result<(), Failure> {
+    match cores.and_then(|cores| wanted.iter().find(|core| !cores.contains(core)).zip(Some(cores))) {
+        None => Ok(()),
+        Some((core, cores)) => {
+            let known: Vec<String> = cores.iter().map(usize::to_string).collect();
+            wrong(key, core, format!("the cores this process may use: {}", known.join(", ")))
         }
     }
 }

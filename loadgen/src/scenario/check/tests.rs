@@ -117,6 +117,7 @@ const WRONG: &[&[&str]] = &[
     &["client.threads=0"],
     &["client.processes=1025"],
     &["client.pin=[7]"],
+    &["server.cores=[7]"],
     &["client.cpu_share_max=0.0"],
     &["client.cpu_share_max=1.1"],
     &["client.lag_max=0"],

@@ -202,4 +202,7 @@ pub struct ClientFlags {
     #[doc(hidden)]
     #[arg(long, value_name = "TEXT", help = help("server.revision"))]
     pub server_revision: Option<String>,
+    #[doc(hidden)]
+    #[arg(long, value_name = "CORE,CORE", value_delimiter = ',', help = help("server.cores"))]
+    pub server_cores: Vec<usize>,
 }

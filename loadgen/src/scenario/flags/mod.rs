@@ -55,12 +55,31 @@ impl ScenarioArgs {
     /// # Errors
     /// A [`Failure::Usage`] that names what is wrong.
     pub fn resolve(&self) -> Result<Scenario, Failure> {
+        let scenario = self.overridden()?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// As [`Self::resolve`], for commands that start the server themselves and so know its address only later: what is
+    /// said of the address does not count.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resolve_without_url(&self) -> Result<Scenario, Failure> {
+        let mut scenario = self.overridden()?;
+        scenario.target.url = "ws://127.0.0.1:1".into();
+        scenario.server.pid = None;
+        scenario.check()?;
+        scenario.target.url = String::new();
+        Ok(scenario)
+    }
+
+    fn overridden(&self) -> Result<Scenario, Failure> {
         let mut scenario = match &self.file {
             Some(file) => Scenario::read(file)?,
             None => Scenario::default(),
         };
         self.flags.apply(&mut scenario)?;
-        scenario.check()?;
         Ok(scenario)
     }
 }
@@ -225,6 +244,7 @@ impl ClientFlags {
         put(&mut client.message_bytes_max, &self.message_bytes_max);
         put_some(&mut scenario.server.pid, &self.server_pid);
         put(&mut scenario.server.revision, &self.server_revision);
+        put_list(&mut scenario.server.cores, &self.server_cores);
     }
 }
 
