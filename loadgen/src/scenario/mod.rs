@@ -486,13 +486,21 @@ impl std::str::FromStr for PublishVia {
     }
 }
 
-impl Scenario {
-    /// How many connections it asks for, all roles together.
-    pub fn connections_wanted(&self) -> u64 {
-        let connections = &self.connections;
-        let others = [connections.idle, connections.slow, connections.stalled, connections.churning];
-        let others: u64 = others.iter().map(|amount| amount.of(connections.total)).sum();
-        let readers = if connections.total > 0 { connections.total } else { connections.subscribers + others };
-        readers + connections.publishers
+impl Connections {
+    /// How many are something else than subscribers: publishers, idle, slow, stalled, churning.
+    pub fn others(&self) -> u64 {
+        let amounts = [self.idle, self.slow, self.stalled, self.churning];
+        let amounts = amounts.iter().map(|amount| amount.of(self.total));
+        amounts.fold(self.publishers, u64::saturating_add)
+    }
+
+    /// How many subscribers there are: what the other roles leave of the total, if there is one.
+    pub fn subscribers(&self) -> u64 {
+        if self.total > 0 { self.total.saturating_sub(self.others()) } else { self.subscribers }
+    }
+
+    /// How many connections there are, all roles together.
+    pub fn all(&self) -> u64 {
+        self.subscribers().saturating_add(self.others())
     }
 }

@@ -53,7 +53,7 @@ pub fn repetition(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let begun = folder::timestamp(OffsetDateTime::now_utc());
-    progress.begin_connecting(scenario.connections_wanted(), &scenario.target.url);
+    progress.begin_connecting(scenario.connections.all(), &scenario.target.url);
     let connected = runs.connect(progress)?;
     let begun = Repetition { begun, connecting: connected, ..empty() };
     let _ = recorder.begin_repetition(begun.clone());
