@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::fleet::{Drive, Driven, Fleet, Watch};
-use crate::load::{Role, Roster};
 use crate::machine::ServerProbe;
 use crate::record::Ceiling;
 use crate::scenario::{Connections, Load, LoadKind, PublishVia, Scenario, Storm, TargetSettings, Topics};
@@ -62,7 +61,7 @@ fn bare_scenario(scenario: &Scenario) -> Scenario {
         target: TargetSettings::default(),
         connections: Connections {
             total: 0,
-            subscribers: Roster::new(scenario, 1).count(Role::Subscriber),
+            subscribers: scenario.connections.subscribers(),
             publishers: 1,
             publish_via: PublishVia::WebSocket,
             idle: nobody,

@@ -121,7 +121,7 @@ fn arrived(report: &Report, tally: &Tally, repetitions: usize) -> Option<String>
     if role.expected == 0 {
         return None;
     }
-    let subscribers = report.scenario.connections.subscribers;
+    let subscribers = report.scenario.connections.subscribers();
     let who = match subscribers {
         0 => "The subscribers".to_owned(),
         1 => "One subscriber".to_owned(),

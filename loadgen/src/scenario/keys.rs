@@ -170,7 +170,7 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key(
                 "total",
-                "What shares count from; subscribers are then what the other roles leave (publishers come on top). 0: all roles are counts",
+                "What shares count from; subscribers are then what publishers and the other roles leave. 0: all roles are counts",
             ),
             key("subscribers", "Those whose deliveries are measured"),
             key("publishers", "Those who publish; 0 to connect and receive only"),

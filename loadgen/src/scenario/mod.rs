@@ -202,8 +202,8 @@ pub struct TlsSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Connections {
-    /// What shares count from; subscribers are then what the other roles leave. Publishers come on
-    /// top. 0: all roles are given as counts.
+    /// What shares count from; subscribers are then what publishers and the other roles leave. 0: all
+    /// roles are given as counts.
     pub total: u64,
     /// Those whose deliveries are measured. Default 100.
     pub subscribers: u64,
@@ -487,5 +487,24 @@ impl std::str::FromStr for PublishVia {
             "http" => Ok(Self::Http),
             _ => Err(format!("'{text}' is not one of web-socket, http")),
         }
+    }
+}
+
+impl Connections {
+    /// How many are something else than subscribers: publishers, idle, slow, stalled, churning.
+    pub fn others(&self) -> u64 {
+        let amounts = [self.idle, self.slow, self.stalled, self.churning];
+        let amounts = amounts.iter().map(|amount| amount.of(self.total));
+        amounts.fold(self.publishers, u64::saturating_add)
+    }
+
+    /// How many subscribers there are: what the other roles leave of the total, if there is one.
+    pub fn subscribers(&self) -> u64 {
+        if self.total > 0 { self.total.saturating_sub(self.others()) } else { self.subscribers }
+    }
+
+    /// How many connections there are, all roles together.
+    pub fn all(&self) -> u64 {
+        self.subscribers().saturating_add(self.others())
     }
 }

@@ -8,7 +8,6 @@ use super::judge::{Judgement, judge};
 use super::look::{Looker, ServerLook};
 use crate::failure::Failure;
 use crate::fleet::{Drive, Driven, Fleet, Watch};
-use crate::load::Roster;
 use crate::machine::ServerProbe;
 use crate::measure::{Connecting, Measurement};
 use crate::record::recorder::Recorder;
@@ -54,7 +53,7 @@ pub fn repetition(
     progress: &mut Progress,
 ) -> Result<(), Failure> {
     let begun = folder::timestamp(OffsetDateTime::now_utc());
-    progress.begin_connecting(Roster::new(scenario, 1).connections(), &scenario.target.url);
+    progress.begin_connecting(scenario.connections.all(), &scenario.target.url);
     let connected = runs.connect(progress)?;
     let begun = Repetition { begun, connecting: connected, ..empty() };
     let _ = recorder.begin_repetition(begun.clone());

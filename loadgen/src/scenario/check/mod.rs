@@ -84,16 +84,15 @@ impl Scenario {
             }
             amount_within(&key, amount)?;
         }
-        let others: u64 = roles.iter().map(|(_, amount)| amount.of(connections.total)).sum();
+        let others = connections.others();
         if connections.total > 0 && others > connections.total {
-            let seen = format!("{others} idle, slow, stalled and churning connections");
             return Err(Failure::usage(format!(
-                "connections.total (--total) = {}: it is less than the {seen} together",
+                "connections.total (--total) = {}: it is less than the {others} publishers and idle, slow, stalled and \
+                 churning connections together",
                 connections.total
             )));
         }
-        let all = if connections.total > 0 { connections.total } else { connections.subscribers + others };
-        if all + connections.publishers == 0 {
+        if connections.all() == 0 {
             return wrong("connections.subscribers", 0, "1 or more, as there are no connections of other roles either");
         }
         within("connections.slow_bytes_per_s", connections.slow_bytes_per_s.0, 1..=1_u64 << 30)?;
@@ -137,8 +136,8 @@ impl Scenario {
         if at >= measured {
             return wrong("storm.at", at, format!("a time before the end of the measured time, {measured}"));
         }
-        if self.connections.total == 0 && self.connections.subscribers == 0 {
-            return wrong("storm.at", at, "a storm only where there are subscribers: connections.subscribers is 0");
+        if self.connections.subscribers() == 0 {
+            return wrong("storm.at", at, "a storm only where there are subscribers, and there are none");
         }
         Ok(())
     }
