@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod command;
+pub mod compare;
 pub mod failure;
 pub mod fleet;
 pub mod measure;
