@@ -8,6 +8,7 @@ pub mod bare;
 pub mod ceiling;
 pub mod client;
 pub mod command;
+pub mod compare;
 pub mod failure;
 pub mod fleet;
 pub mod load;
