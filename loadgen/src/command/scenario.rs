@@ -27,7 +27,7 @@ pub fn text() -> String {
          KiB, MiB, GiB.",
     );
     text.push_str("#\n# Presets:\n");
-    for (name, sentence) in presets() {
+    for (name, sentence) in crate::target::presets() {
         hanging(&mut text, &format!("#   {name:<14} "), sentence);
     }
     for section in SECTIONS {
@@ -83,28 +83,6 @@ fn hanging(text: &mut String, first: &str, words: &str) {
     text.push_str(line.trim_end());
     text.push('\n');
 }
-
-/// The ways of speaking that have a name, and what each is.
-fn presets() -> &'static [(&'static str, &'static str)] {
-    PRESETS
-}
-
-const PRESETS: &[(&str, &str)] = &[
-    ("fanfare", "the raw protocol of Fanfare: the path is the topic, a message is a payload"),
-    ("fanfare-native", "the JSON protocol of Fanfare at /ws"),
-    ("plain", "connect and receive; publishers send the bare payload at the same path ('/')"),
-    ("template", "nothing is given; all parts come from [target.template]"),
-    ("node-ws", "a broadcast server on npm 'ws': each message goes to all connections, the sender's included"),
-    ("bun", "Bun's pub/sub: /?topic=TOPIC subscribes, and a message is published to that topic"),
-    ("nchan", "nginx with nchan: /sub/TOPIC and /pub/TOPIC, by WebSocket or HTTP"),
-    (
-        "pusher",
-        "the Pusher protocol (sockudo, soketi, Reverb): [target.app] has id, key and secret; publishes by HTTP only",
-    ),
-    ("centrifugo", "Centrifugo's JSON protocol; publishes by WebSocket, or by HTTP with target.app.key as the API key"),
-    ("socket-io", "Socket.IO v4: events 'subscribe' (acknowledged) and 'publish' that the application handles"),
-    ("phoenix", "Phoenix channels, V2 JSON; publishers join the topic and push 'publish'"),
-];
 
 #[cfg(test)]
 mod tests {
