@@ -13,3 +13,4 @@ pub mod scenario;
 pub mod target;
 pub mod units;
 pub mod verify;
+pub mod worker;
