@@ -137,7 +137,7 @@ impl Books {
         self.roles = Default::default();
         self.run = Run::default();
         self.fresh.iter_mut().for_each(Latencies::clear);
-        (self.drain, self.is_driving, self.now_ns) = (None, true, begin_ns.max(self.now_ns));
+        (self.drain, self.is_driving) = (None, true);
         self.account.completed.clear();
         self.account.steps.clear();
         self.account.window = window;
