@@ -23,3 +23,4 @@ pub mod target;
 pub mod terminal;
 pub mod units;
 pub mod verify;
+pub mod worker;

@@ -174,6 +174,13 @@ impl Roster {
         (topic..self.streams()).step_by(self.topics as usize)
     }
 
+    /// Which of the streams of `topic` this one is, if it is one of them.
+    #[inline]
+    pub fn rank_in(&self, topic: u32, stream: u32) -> Option<usize> {
+        let is_one = stream % self.topics == topic && stream < self.streams();
+        is_one.then_some((stream / self.topics) as usize)
+    }
+
     /// Of each topic, how many connections of `role` a worker has.
     pub fn subscribed(&self, role: Role, member: u32) -> Vec<u64> {
         let mut counts = vec![0; self.topics as usize];
@@ -232,6 +239,8 @@ mod tests {
             let mut streams: Vec<u32> = (0..topics).flat_map(|topic| roster.streams_of(topic)).collect();
             for topic in 0..topics {
                 prop_assert!(roster.streams_of(topic).all(|stream| roster.topic_of(stream) == topic));
+                prop_assert!(roster.streams_of(topic).enumerate().all(|(n, stream)| roster.rank_in(topic, stream) == Some(n)));
+                prop_assert_eq!(roster.rank_in(topic, topic + 1), None);
                 prop_assert_eq!(roster.streams_of(topic).next(), (publishers > 0).then_some(topic));
             }
             streams.sort();

@@ -55,11 +55,13 @@ pub enum Step {
         /// … and came to its last subscriber at this one.
         at_ns: u64,
     },
-    /// Nobody was there to receive the publications from the last one told of up to this one.
+    /// Nobody was there to receive these publications.
     Skipped {
         /// Of this stream …
         stream: u32,
-        /// … those before this one …
+        /// … those from this one, the one after the last told of …
+        from: u64,
+        /// … up to and without this one …
         to: u64,
         /// … which is nobody's loss: the subscribers had left by themselves.
         excused: bool,
@@ -307,8 +309,8 @@ impl Completion {
     fn skip(&mut self, stream: u32, to: u64, out: &mut impl FnMut(Step)) {
         let window = &mut self.windows[stream as usize];
         if to > window.end() {
-            window.lowest = to;
-            out(Step::Skipped { stream, to, excused: window.gone == 0 });
+            let from = std::mem::replace(&mut window.lowest, to);
+            out(Step::Skipped { stream, from, to, excused: window.gone == 0 });
         }
     }
 

@@ -150,7 +150,9 @@ impl PayloadReader {
     /// The counterpart of a [`PayloadWriter`] made with the same arguments.
     pub fn new(bytes: usize, run: u64, seed: u64) -> Self {
         let filler_len = bytes.max(MARKER_LEN) - MARKER_LEN;
-        let kept = Box::new([([0; MARKER_LEN], Marker::default()); KEPT]);
+        // None of these is a marker, and none stands where it would be looked for.
+        let mut kept = Box::new([([0; MARKER_LEN], Marker::default()); KEPT]);
+        kept[0].0 = [1; MARKER_LEN];
         Self { run, filler: filler(filler_len, seed), filler_len, finder: Finder::new(MAGIC), at: 0, kept }
     }
 
@@ -167,9 +169,8 @@ impl PayloadReader {
     #[inline]
     fn read_at(&mut self, message: &[u8]) -> Option<Marker> {
         let (bytes, rest) = message.split_first_chunk::<MARKER_LEN>()?;
-        // Subscribers of one topic get the same markers. The last digit of the sequence number leads to the place.
-        let place = (usize::from(bytes[19]) & 0xf | usize::from(bytes[18]) << 4) % KEPT;
-        let kept = &mut self.kept[place];
+        // Subscribers of one topic get the same markers.
+        let kept = &mut self.kept[place_of(bytes)];
         if kept.0 != *bytes {
             *kept = (*bytes, decoded(bytes, self.run)?);
         }
@@ -190,6 +191,12 @@ impl PayloadReader {
         }
         if from == 0 { Read::Foreign } else { Read::Corrupted }
     }
+}
+
+/// Where a marker is kept: by the last digits of its sequence number.
+#[inline]
+fn place_of(bytes: &[u8; MARKER_LEN]) -> usize {
+    (usize::from(bytes[19]) & 0xf | usize::from(bytes[18]) << 4) % KEPT
 }
 
 #[inline]
@@ -349,6 +356,14 @@ mod tests {
         assert_eq!(reader.read(other.write(&Marker::default())), Read::Corrupted);
         assert_eq!(reader.read(b"{\"hello\":1}"), Read::Foreign);
         assert_eq!(reader.read(b""), Read::Foreign);
+    }
+
+    #[test]
+    fn nothing_is_kept_that_was_not_seen() {
+        for byte in 0..=255 {
+            let (_, mut reader) = pair(MARKER_LEN);
+            assert_eq!(reader.read(&[byte; MARKER_LEN]), Read::Foreign);
+        }
     }
 
     #[test]

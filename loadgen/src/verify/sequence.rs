@@ -44,7 +44,7 @@ struct Missing {
 
 impl Default for Tracker {
     fn default() -> Self {
-        Self::from_first_seen()
+        Self::from_first_seen(0)
     }
 }
 
@@ -54,9 +54,10 @@ impl Tracker {
         Self { base, next: base, missing: None }
     }
 
-    /// Counts from the first publication it sees: for a subscriber that came while publications were under way.
-    pub fn from_first_seen() -> Self {
-        Self { base: NOT_BEGUN, next: 0, missing: None }
+    /// Counts from the first publication it sees: for a subscriber that came while publications were under way, about
+    /// number `near`.
+    pub fn from_first_seen(near: u64) -> Self {
+        Self { base: NOT_BEGUN, next: near, missing: None }
     }
 
     /// Whether it is known from where it counts.
@@ -64,7 +65,7 @@ impl Tracker {
         self.base != NOT_BEGUN
     }
 
-    /// The publication after the latest received one.
+    /// The publication after the latest received one; before it has begun, one that is near.
     #[inline]
     pub fn next(&self) -> u64 {
         self.next
@@ -97,6 +98,11 @@ impl Tracker {
         }
         let filled = self.missing.as_mut().is_some_and(|missing| missing.fill(sequence));
         if filled { Outcome::Reordered } else { Outcome::Duplicate }
+    }
+
+    /// The first publication that counts, once it has begun.
+    pub fn base(&self) -> Option<u64> {
+        self.has_begun().then_some(self.base)
     }
 
     /// Publications it received, each once.
@@ -177,6 +183,12 @@ impl Trackers {
         }
     }
 
+    /// Puts others in their place, made from the number of each within its topic.
+    pub fn reset(&mut self, mut tracker: impl FnMut(usize) -> Tracker) {
+        self.first = tracker(0);
+        self.others.iter_mut().enumerate().for_each(|(index, other)| *other = tracker(index + 1));
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Tracker> {
         std::iter::once(&self.first).chain(&self.others)
@@ -230,7 +242,7 @@ mod tests {
             base in prop::option::of(0_u64..20),
             sequences in prop::collection::vec(0_u64..60, 0..120),
         ) {
-            let tracker = base.map_or_else(Tracker::from_first_seen, Tracker::from);
+            let tracker = base.map_or_else(|| Tracker::from_first_seen(9), Tracker::from);
             agree(tracker, Model { base, seen: BTreeSet::new() }, &sequences)?;
         }
 

@@ -226,9 +226,9 @@ fn a_stream_without_anybody_skips_and_who_joins_is_waited_for() {
     completion.finish(0, 8, &mut |step| steps.push(step));
     let expected = [
         Step::Done { stream: 0, sequence: 0, intended_ns: 100, at_ns: 7 },
-        Step::Skipped { stream: 0, to: 5, excused: true },
+        Step::Skipped { stream: 0, from: 1, to: 5, excused: true },
         Step::Done { stream: 0, sequence: 5, intended_ns: 105, at_ns: 9 },
-        Step::Skipped { stream: 0, to: 8, excused: true },
+        Step::Skipped { stream: 0, from: 6, to: 8, excused: true },
     ];
     assert_eq!(steps, expected);
 }

@@ -1,0 +1,425 @@
+//! Whole fleets against a real server in this process, which does wrong what a test asks it to.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use fanfare::{Context, Decision, Engine, Handler, Message, Subscribe, Upgrade};
+
+use super::*;
+use crate::measure::RoleTally;
+use crate::scenario::{Connections, HttpTemplate, LoadKind, PublishVia, TargetSettings, Topics};
+use crate::units::{Amount, Size, Span};
+
+/// What the server does wrong: with every so-manieth publication; 0 for never.
+#[derive(Debug, Default)]
+struct Wrongs {
+    drop_every: u64,
+    twice_every: u64,
+    /// The subscriber with this number is closed at this publication.
+    close_at: u64,
+    refuse_from: u64,
+    publications: AtomicU64,
+    connections: AtomicU64,
+}
+
+/// Topics by path; who publishes does not receive.
+#[derive(Debug, Clone, Default)]
+struct Server(Arc<Wrongs>);
+
+struct Peer {
+    topic: String,
+    subscribes: bool,
+}
+
+impl Handler for Server {
+    type Data = Peer;
+
+    fn upgrade(&self, request: &Upgrade<'_>) -> Decision<Peer> {
+        let nth = self.0.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.0.refuse_from > 0 && nth >= self.0.refuse_from {
+            return Decision::refuse(403, "no");
+        }
+        let subscribes = request.query_value("mode").as_deref() == Some("subscribe");
+        Decision::accept(Peer { topic: request.path().trim_start_matches("/topics/").to_owned(), subscribes })
+    }
+
+    fn open(&self, ctx: &mut Context<'_, Peer>) {
+        let topic = ctx.data().topic.clone();
+        if ctx.data().subscribes {
+            let _ = ctx.subscribe(&topic, Subscribe::default());
+        }
+    }
+
+    fn message(&self, ctx: &mut Context<'_, Peer>, message: Message<'_>) {
+        let (wrongs, topic) = (&self.0, ctx.data().topic.clone());
+        let nth = wrongs.publications.fetch_add(1, Ordering::Relaxed) + 1;
+        let is_nth = |every: u64| every > 0 && nth % every == 0;
+        if is_nth(wrongs.drop_every) {
+            return;
+        }
+        for _ in 0..if is_nth(wrongs.twice_every) { 2 } else { 1 } {
+            let _ = ctx.publish(&topic, message);
+        }
+        if wrongs.close_at == nth {
+            ctx.close(1008, "enough");
+        }
+    }
+}
+
+fn server(wrongs: Wrongs) -> Engine {
+    Engine::builder(Server(Arc::new(wrongs))).listen(([127, 0, 0, 1], 0).into()).shards(1).start().expect("a port")
+}
+
+fn scenario(engine: &Engine, connections: Connections, topics: u32) -> Scenario {
+    let url = format!("ws://{}", engine.local_addrs()[0]);
+    Scenario {
+        target: TargetSettings { url, ..TargetSettings::default() },
+        connections,
+        topics: Topics { count: topics, ..Topics::default() },
+        ..Scenario::default()
+    }
+}
+
+fn people(publishers: u64, subscribers: u64) -> Connections {
+    Connections { publishers, subscribers, ..Connections::default() }
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// 100 ms of warm-up and 400 ms of measured time, in intervals of 100 ms.
+fn a_drive(load: Load) -> Drive {
+    let (warmup, duration, drain_timeout) = (ms(100), ms(400), Duration::from_secs(20));
+    Drive { load, warmup, duration, drain_timeout, storm_at: None, interval: ms(100) }
+}
+
+fn constant(rate_per_s: f64) -> Load {
+    Load { rate_per_s, ..Load::default() }
+}
+
+/// Sees what there is to see, and stops when told to.
+#[derive(Default)]
+struct Onlooker {
+    intervals: u64,
+    stop_after: Option<Instant>,
+    is_stopped: AtomicBool,
+}
+
+impl Watch for Onlooker {
+    fn interval(&mut self, _interval: &Interval) {
+        self.intervals += 1;
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Relaxed) || self.stop_after.is_some_and(|at| Instant::now() >= at)
+    }
+}
+
+fn connected(scenario: &Scenario) -> Fleet {
+    let mut fleet = Fleet::start(scenario).expect("it starts");
+    let connecting = fleet.connect(&mut Onlooker::default()).expect("it connects");
+    assert_eq!((connecting.connected, connecting.wanted), (fleet.roster.connections(), fleet.roster.connections()));
+    fleet
+}
+
+/// Everything was delivered, and all figures agree with each other.
+fn assert_whole(driven: &Driven, subscribers_a_publication: u64) {
+    let (measured, tally) = (&driven.measurement, &driven.measurement.tally);
+    let expected = tally.published * subscribers_a_publication;
+    assert_eq!(tally.subscribers(), RoleTally { expected, received: expected, ..RoleTally::default() });
+    assert_eq!((tally.incomplete, tally.unsent, tally.refused, tally.corrupted, tally.foreign), (0, 0, 0, 0, 0));
+    assert!(tally.closed.is_empty(), "{:?}", tally.closed);
+    assert_eq!(measured.corrected.len(), measured.published * subscribers_a_publication);
+    assert_eq!(measured.service.len(), measured.corrected.len());
+    assert_eq!(measured.completion.len(), measured.published);
+    assert_eq!(measured.schedule_error.len(), measured.published);
+    assert!(measured.completion.max_ns() >= measured.corrected.max_ns() * 999 / 1000);
+    let published: u64 = driven.intervals.iter().map(|interval| interval.published).sum();
+    assert!(published > 0 && published <= tally.published, "{published} of {}", tally.published);
+    assert!(driven.intervals.iter().all(|interval| interval.corrected.len() == interval.received));
+    let in_window = driven.intervals.iter().filter(|interval| interval.begin_ns >= 0);
+    assert_eq!(in_window.map(|interval| interval.received).sum::<u64>(), measured.received);
+}
+
+#[test]
+fn everything_is_delivered_and_counted_by_any_number_of_workers_drive_after_drive() {
+    for (threads, topics, publishers) in [(1, 1, 1), (1, 3, 3), (2, 1, 2), (3, 2, 2)] {
+        let engine = server(Wrongs::default());
+        let mut scenario = scenario(&engine, people(publishers, 12), topics);
+        scenario.client.threads = threads;
+        let mut fleet = connected(&scenario);
+        for _ in 0..2 {
+            let mut onlooker = Onlooker::default();
+            let driven = fleet.drive(&a_drive(constant(300.0)), &mut onlooker).expect("it drives");
+            assert_eq!((driven.measurement.tally.published, driven.measurement.published), (150, 120));
+            assert_eq!((onlooker.intervals, driven.intervals.len(), driven.stopped), (5, 5, false));
+            assert_eq!(driven.measurement.window_ns, 400_000_000);
+            assert_eq!(driven.measurement.workers.len(), threads as usize);
+            assert_eq!(driven.measurement.subscriber_medians.len(), 12);
+            assert_whole(&driven, 12 / u64::from(topics));
+        }
+        fleet.close();
+    }
+}
+
+#[test]
+fn a_closed_loop_keeps_going_and_loses_nothing_with_any_number_of_workers() {
+    for threads in [1, 2] {
+        let engine = server(Wrongs::default());
+        let mut scenario = scenario(&engine, people(1, 8), 1);
+        scenario.client.threads = threads;
+        let mut fleet = connected(&scenario);
+        let load = Load { kind: LoadKind::Closed, in_flight: 4, ..Load::default() };
+        let driven = fleet.drive(&a_drive(load), &mut Onlooker::default()).expect("it drives");
+        assert!(driven.measurement.published > 50, "{} publications", driven.measurement.published);
+        assert_whole(&driven, 8);
+    }
+}
+
+#[test]
+fn dropped_and_doubled_publications_are_reported_as_such() {
+    let engine = server(Wrongs { drop_every: 10, twice_every: 7, ..Wrongs::default() });
+    let mut fleet = connected(&scenario(&engine, people(1, 5), 1));
+    let drive = Drive { drain_timeout: ms(300), ..a_drive(constant(400.0)) };
+    let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    // Of 200: every tenth is dropped; every seventh comes twice, but for 70 and 140, which are dropped.
+    let subscribers = tally.subscribers();
+    assert_eq!((tally.published, subscribers.expected), (200, 1_000));
+    assert_eq!((subscribers.lost, subscribers.received, subscribers.duplicates), (5 * 20, 5 * 180, 5 * 26));
+    // The last one dropped is the last of all: nobody sees a gap.
+    assert_eq!((subscribers.gaps, subscribers.reordered, tally.incomplete), (5 * 19, 0, 20));
+}
+
+#[test]
+fn a_storm_drops_all_and_brings_all_back_without_losses() {
+    for threads in [1, 2] {
+        let engine = server(Wrongs::default());
+        let mut scenario = scenario(&engine, people(1, 30), 1);
+        scenario.client.threads = threads;
+        let mut fleet = connected(&scenario);
+        let drive = Drive { storm_at: Some(ms(100)), duration: Duration::from_secs(1), ..a_drive(constant(300.0)) };
+        let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+        let storm = driven.measurement.storm.clone().expect("there was one");
+        assert_eq!((storm.dropped, storm.back, storm.handshake.len()), (30, 30, 30));
+        assert!(storm.failures.is_empty() && storm.until_back_ns > 0);
+        let subscribers = driven.measurement.tally.subscribers();
+        assert_eq!((subscribers.expected, subscribers.lost), (subscribers.received, 0));
+        assert!(subscribers.received > 30 * 200, "{subscribers:?}");
+        let (tally, completion) = (&driven.measurement.tally, &driven.measurement.completion);
+        assert_eq!((tally.incomplete, tally.published), (0, 330));
+        assert!(completion.len() > 200 && completion.len() <= 300, "{}", completion.len());
+        let after = fleet.drive(&a_drive(constant(300.0)), &mut Onlooker::default()).expect("it drives");
+        assert_whole(&after, 30);
+    }
+}
+
+#[test]
+fn every_role_is_counted_on_its_own_and_does_not_disturb_the_subscribers() {
+    let engine = server(Wrongs::default());
+    let mut connections = people(1, 6);
+    connections.slow = Amount::Count(2);
+    connections.stalled = Amount::Count(2);
+    connections.churning = Amount::Count(4);
+    connections.idle = Amount::Count(3);
+    connections.churn_lifetime = Span(ms(60));
+    connections.slow_bytes_per_s = Size(2_000);
+    let mut fleet = connected(&scenario(&engine, connections, 1));
+    let drive = Drive { drain_timeout: ms(500), ..a_drive(constant(400.0)) };
+    let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    assert_eq!(tally.subscribers(), RoleTally { expected: 1_200, received: 1_200, ..RoleTally::default() });
+    assert_eq!(tally.incomplete, 0);
+    let role = |name: &str| tally.roles[name];
+    assert_eq!(role("stalled"), RoleTally { expected: 400, lost: 400, ..RoleTally::default() });
+    let slow = role("slow");
+    assert_eq!(slow.expected, 400);
+    assert_eq!(slow.received + slow.lost, 400);
+    // 2,000 bytes a second are 15 messages of 130 bytes; it reads a quarter of that at once.
+    assert!((2..=30).contains(&(slow.received / 2)), "{slow:?}");
+    let churning = role("churning");
+    assert_eq!((churning.expected, churning.lost), (churning.received, 0));
+    assert!(churning.received > 400, "{churning:?}");
+    assert!(tally.closed.is_empty(), "{:?}", tally.closed);
+    assert!(driven.measurement.others.len() > 400);
+}
+
+#[test]
+fn a_connection_the_server_ends_is_counted_by_cause_and_its_publications_are_unsent() {
+    let engine = server(Wrongs { close_at: 50, ..Wrongs::default() });
+    let mut fleet = connected(&scenario(&engine, people(1, 3), 1));
+    let driven = fleet.drive(&a_drive(constant(400.0)), &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    assert_eq!(tally.closed, [("close 1008".to_owned(), 1)].into());
+    assert_eq!((tally.refused, tally.published + tally.unsent), (1, 200));
+    assert!(tally.unsent > 100, "{tally:?}");
+    let subscribers = tally.subscribers();
+    assert_eq!(subscribers.expected, subscribers.received + subscribers.lost);
+}
+
+#[test]
+fn connections_that_fail_are_named_and_as_many_as_allowed_are_put_up_with() {
+    let engine = server(Wrongs { refuse_from: 8, ..Wrongs::default() });
+    let mut scenario = scenario(&engine, people(1, 9), 1);
+    scenario.connect.concurrency = 1;
+    scenario.connect.failures_max = Amount::Count(2);
+    let mut fleet = Fleet::start(&scenario).expect("it starts");
+    let failure = fleet.connect(&mut Onlooker::default()).expect_err("three are refused");
+    assert!(failure.exit_code() == 1 && failure.to_string().contains("HTTP 403"), "{failure}");
+    drop(fleet);
+    drop(engine);
+
+    let engine = server(Wrongs { refuse_from: 8, ..Wrongs::default() });
+    scenario.target.url = format!("ws://{}", engine.local_addrs()[0]);
+    scenario.connect.failures_max = Amount::Percent(30.0);
+    let mut fleet = Fleet::start(&scenario).expect("it starts");
+    let connecting = fleet.connect(&mut Onlooker::default()).expect("30 % of 10 are 3");
+    assert_eq!((connecting.connected, connecting.failures), (7, [("HTTP 403".to_owned(), 3)].into()));
+    let driven = fleet.drive(&a_drive(constant(100.0)), &mut Onlooker::default()).expect("it drives");
+    assert_whole(&driven, 6);
+}
+
+#[test]
+fn nobody_there_is_a_failure_that_says_so() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let engine = server(Wrongs::default());
+    let mut scenario = scenario(&engine, people(1, 3), 1);
+    scenario.target.url = format!("ws://{free}");
+    let failure = Fleet::start(&scenario).and_then(|mut fleet| fleet.connect(&mut Onlooker::default()));
+    assert!(failure.as_ref().is_err_and(|failure| failure.to_string().contains("refused")), "{failure:?}");
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_after_the_timeout() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let engine = server(Wrongs::default());
+    let mut scenario = scenario(&engine, people(0, 3), 1);
+    scenario.target.url = format!("ws://{}", silent.local_addr().expect("bound"));
+    scenario.connect.timeout = Span(ms(50));
+    let failure = Fleet::start(&scenario).and_then(|mut fleet| fleet.connect(&mut Onlooker::default()));
+    assert!(failure.as_ref().is_err_and(|failure| failure.to_string().contains("timed out")), "{failure:?}");
+}
+
+#[test]
+fn a_drive_that_is_stopped_ends_in_order_with_the_window_it_had() {
+    let engine = server(Wrongs::default());
+    let mut fleet = connected(&scenario(&engine, people(1, 4), 1));
+    let drive = Drive { duration: Duration::from_secs(60), ..a_drive(constant(200.0)) };
+    let mut onlooker = Onlooker { stop_after: Some(Instant::now() + ms(400)), ..Onlooker::default() };
+    let driven = fleet.drive(&drive, &mut onlooker).expect("it drives");
+    assert!(driven.stopped && driven.measurement.window_ns < 30_000_000_000);
+    let lengths: u64 = driven.intervals.iter().filter(|i| i.begin_ns >= 0).map(|i| i.length_ns).sum();
+    assert_eq!(lengths, driven.measurement.window_ns);
+    assert_whole(&driven, 4);
+}
+
+/// Answers every POST by publishing its body; every fifth is refused, after every third answer it hangs up.
+fn http_server(engine: &Engine) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (address, handle) = (listener.local_addr().expect("bound"), engine.handle().clone());
+    std::thread::spawn(move || {
+        let mut asked = 0;
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let (mut input, mut buffer) = (Vec::new(), [0; 4096]);
+            'connection: while let Ok(read @ 1..) = stream.read(&mut buffer) {
+                input.extend_from_slice(&buffer[..read]);
+                let Some(head) = input.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
+                if input.len() < head + 4 + 128 {
+                    continue;
+                }
+                asked += 1;
+                let body = String::from_utf8(input.split_off(head + 4)).expect("ASCII");
+                input.clear();
+                let (status, more) = match asked % 5 {
+                    0 => ("503 Busy", ""),
+                    _ => {
+                        handle.publish("loadgen.0", body.as_str()).expect("it is published");
+                        ("200 OK", if asked % 3 == 0 { "Connection: close\r\n" } else { "" })
+                    }
+                };
+                let answer = format!("HTTP/1.1 {status}\r\n{more}Content-Length: 2\r\n\r\nok");
+                if stream.write_all(answer.as_bytes()).is_err() || !more.is_empty() {
+                    break 'connection;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn publications_by_http_are_answered_refused_and_survive_a_server_that_hangs_up() {
+    let engine = server(Wrongs::default());
+    let mut scenario = scenario(&engine, people(1, 4), 1);
+    scenario.connections.publish_via = PublishVia::Http;
+    scenario.target.template.publish_http = Some(HttpTemplate {
+        method: "POST".into(),
+        server: Some(format!("http://{}", http_server(&engine))),
+        path: "/publish".into(),
+        headers: Default::default(),
+        body: "{message}".into(),
+    });
+    let mut fleet = connected(&scenario);
+    let drive = Drive { drain_timeout: ms(500), ..a_drive(constant(100.0)) };
+    let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    assert_eq!((tally.published, tally.unsent, tally.refused), (50, 0, 10));
+    assert_eq!((tally.subscribers().lost, tally.subscribers().received), (40, 160));
+    assert_eq!(driven.measurement.publish_answer.len(), 40);
+}
+
+mod processes {
+    use super::*;
+
+    /// This test program, as a worker process.
+    fn program() -> (PathBuf, Vec<String>) {
+        let arguments = ["fleet::tests::processes::as_a_worker_process", "--exact", "--ignored", "--nocapture"];
+        (std::env::current_exe().expect("it runs"), arguments.map(String::from).into())
+    }
+
+    #[test]
+    #[ignore = "is what worker processes of the other tests run"]
+    fn as_a_worker_process() {
+        println!();
+        process::serve_orders().expect("orders");
+    }
+
+    fn fleet(engine: &Engine, processes: u32, threads: u32) -> Fleet {
+        let mut scenario = scenario(engine, people(2, 12), 2);
+        (scenario.client.processes, scenario.client.threads) = (processes, threads);
+        let mut fleet = Fleet::start_with(&scenario, &program()).expect("it starts");
+        assert_eq!((fleet.processes(), fleet.members()), (processes, processes * threads));
+        assert_eq!(fleet.connect(&mut Onlooker::default()).expect("it connects").connected, 14);
+        fleet
+    }
+
+    #[test]
+    fn several_processes_measure_what_one_does() {
+        let engine = server(Wrongs::default());
+        let mut fleet = fleet(&engine, 2, 2);
+        for _ in 0..2 {
+            let driven = fleet.drive(&a_drive(constant(200.0)), &mut Onlooker::default()).expect("it drives");
+            assert_eq!((driven.measurement.tally.published, driven.measurement.workers.len()), (100, 4));
+            assert_whole(&driven, 6);
+        }
+        let load = Load { kind: LoadKind::Closed, in_flight: 3, ..Load::default() };
+        let driven = fleet.drive(&a_drive(load), &mut Onlooker::default()).expect("it drives");
+        assert_whole(&driven, 6);
+        fleet.close();
+    }
+
+    #[test]
+    fn a_process_that_dies_is_a_failure_that_names_it() {
+        let engine = server(Wrongs::default());
+        let mut fleet = fleet(&engine, 2, 1);
+        let Some(Link::Process(link)) = fleet.links.last_mut() else { unreachable!("there are processes") };
+        link.kill();
+        let failure = fleet.drive(&a_drive(constant(200.0)), &mut Onlooker::default()).expect_err("one is dead");
+        assert!(failure.to_string().contains("worker process 1 (pid "), "{failure}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Publications sent, by whoever is to send them.
+
+use crate::worker::publishing::{Due, Room, Sent};
+use crate::worker::sys::monotonic_ns;
+use crate::worker::{Worker, seat::State};
+
+/// A publisher with more unsent bytes than this gets no new publications.
+pub(super) const UNSENT_MAX: usize = 1 << 20;
+
+/// Publications between two looks at the clock.
+const CLOCK_EVERY: usize = 16;
+
+/// Publications in a row before others get their turn.
+const ROW_MAX: usize = 1024;
+
+impl Worker {
+    /// Sends what is due. Called often: mostly there is nothing.
+    #[inline]
+    pub(super) fn publish_due(&mut self) {
+        if self.driving.is_some() && self.publishing.due_ns() <= self.books.now_ns {
+            self.publish_row();
+        }
+    }
+
+    fn publish_row(&mut self) {
+        let mut now_ns = monotonic_ns();
+        for n in 1..=ROW_MAX {
+            let Some(due) = self.publishing.next_due(now_ns) else {
+                break;
+            };
+            let publisher = self.publishing.publisher_of(due.stream);
+            match self.room(publisher) {
+                Room::Free if !self.publishing.is_waiting_for(publisher) => self.send(publisher, due, now_ns),
+                room => self.publishing.hold(due, room),
+            }
+            if n % CLOCK_EVERY == 0 {
+                now_ns = monotonic_ns();
+            }
+        }
+        self.flush();
+    }
+
+    /// A publisher has room again: what waited for it is sent.
+    pub(super) fn send_held(&mut self, publisher: usize) {
+        while self.room(publisher) == Room::Free {
+            let Some(due) = self.publishing.release(publisher) else {
+                break;
+            };
+            self.send(publisher, due, monotonic_ns());
+        }
+        self.flush();
+    }
+
+    fn send(&mut self, publisher: usize, due: Due, now_ns: u64) {
+        if self.publications.get(due.stream as usize).is_some_and(Option::is_none) {
+            self.make_publication(publisher, due.stream);
+        }
+        let Some(Some(publication)) = self.publications.get(due.stream as usize) else {
+            return;
+        };
+        let (sent, payload) = self.publishing.send(due, now_ns);
+        if let Some(http) = self.https.get_mut(publisher) {
+            http.ask(now_ns, |out| publication.put(payload, out));
+        } else if let Some(client) = self.seats[publisher].client.as_mut() {
+            self.message.clear();
+            publication.put(payload, &mut self.message);
+            client.push(&self.message, self.plan.scenario.payload.binary);
+            if self.unflushed.last() != Some(&(publisher as u32)) {
+                self.unflushed.push(publisher as u32);
+            }
+        }
+        self.account_for(sent);
+    }
+
+    #[cold]
+    fn make_publication(&mut self, publisher: usize, stream: u32) {
+        let topic = self.topic_name(self.plan.roster.topic_of(stream));
+        let (target, client) = (&self.plan.target, publisher as u64);
+        let by_http = !self.https.is_empty();
+        let made = if by_http { target.http_publication(client, &topic) } else { target.publication(client, &topic) };
+        self.publications[stream as usize] = Some(made);
+    }
+
+    fn account_for(&mut self, sent: Sent) {
+        let late_after_ns = self.plan.scenario.client.late_after.0.as_nanos() as u64;
+        let (measurement, window) = (&mut self.books.measurement, self.books.account.window);
+        measurement.tally.published += 1;
+        measurement.tally.late += u64::from(sent.delay_ns > late_after_ns);
+        self.books.interval.published += 1;
+        if window.holds(sent.intended_ns) {
+            measurement.published += 1;
+            measurement.schedule_error.record(sent.delay_ns);
+        }
+    }
+
+    fn flush(&mut self) {
+        while let Some(publisher) = self.unflushed.pop() {
+            if let Some(client) = self.seats[publisher as usize].client.as_mut()
+                && client.flush().is_err()
+            {
+                // The next look tells why it is over; there may be no other edge to cause it.
+                self.list(publisher);
+            }
+        }
+    }
+
+    /// In a closed loop whose subscribers are all here: what has passed them makes room for more.
+    #[inline]
+    pub(super) fn give_credit(&mut self) {
+        if self.books.account.is_alone() {
+            self.publishing.credit(self.books.account.completed.passed);
+        }
+    }
+
+    /// Says what is to be said from time to time.
+    pub(super) fn heartbeat(&mut self, slot: u32, now_ns: u64) {
+        let Some(every) = self.plan.target.heartbeat() else {
+            return;
+        };
+        let seat = &mut self.seats[slot as usize];
+        if let Some(client) = seat.client.as_mut().filter(|_| seat.state == State::Open) {
+            client.heartbeat();
+            let is_over = client.flush().is_err();
+            let at_ns = now_ns.saturating_add(every.as_nanos() as u64);
+            self.alarms.set(at_ns, slot, seat.generation, super::seat::Alarm::Heartbeat);
+            if is_over {
+                self.list(slot);
+            }
+        }
+    }
+}
