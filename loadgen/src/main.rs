@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::command::{bare, ceiling, report, run, scenario};
+use loadgen::command::{bare, ceiling, report, run, scenario, worker};
 use loadgen::failure::Failure;
 
 /// Drives a WebSocket server with very many connections, measures fan-out latency without coordinated omission, and says
@@ -33,6 +33,9 @@ enum Command {
     Scenario,
     /// Serve as the bare loop of send() that the ceiling is, as a side of 'ab' or for runs by hand
     Bare(bare::BareArgs),
+    /// Follow the orders of another loadgen, on standard input
+    #[command(hide = true)]
+    Worker,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Ceiling(args) => ceiling::run(&args),
         Command::Scenario => scenario::run(),
         Command::Bare(args) => bare::run(&args),
+        Command::Worker => worker::run(),
     };
     done.map_or_else(told, |()| ExitCode::SUCCESS)
 }

@@ -99,13 +99,13 @@ fn pass_on(mut socket: WebSocket<TcpStream>, subscribers: &Subscribers) {
 }
 
 fn deliver(mut socket: WebSocket<TcpStream>, faults: Faults, publications: &Receiver<Passed>) {
-    if faults.greets && socket.send("welcome".into()).is_err() {
-        return;
-    }
     let mut held_back = None;
     for number in 1.. {
         let Ok((message, came)) = publications.recv() else { return };
         thread::sleep((came + faults.delay).saturating_duration_since(Instant::now()));
+        if faults.greets && number == 1 && socket.send("welcome".into()).is_err() {
+            return;
+        }
         let is = |every: u64| every > 0 && number % every == 0;
         let message = if is(faults.corrupt_every) { corrupted(&message) } else { message };
         let swapped: Option<Message> = held_back.take();

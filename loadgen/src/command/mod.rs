@@ -5,3 +5,4 @@ pub mod ceiling;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod worker;
