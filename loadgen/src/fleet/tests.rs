@@ -317,6 +317,21 @@ fn a_drive_that_is_stopped_ends_in_order_with_the_window_it_had() {
     assert_whole(&driven, 4);
 }
 
+#[test]
+fn publications_that_find_no_room_wait_and_are_all_sent_in_the_end() {
+    let engine = server(Wrongs::default());
+    // Without subscribers, which the server would end for not keeping up.
+    let mut scenario = scenario(&engine, people(1, 0), 1);
+    scenario.payload.bytes = Size(16 << 10);
+    let mut fleet = connected(&scenario);
+    // 6 MiB at once, of which a publisher keeps at most one, and a little, waiting for the socket.
+    let load = Load { kind: LoadKind::Burst, burst_size: 400, burst_every: Span(ms(300)), ..Load::default() };
+    let driven = fleet.drive(&a_drive(load), &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    assert_eq!((tally.published, tally.unsent, tally.refused), (800, 0, 0));
+    assert!(tally.closed.is_empty(), "{:?}", tally.closed);
+}
+
 /// Answers every POST by publishing its body; every fifth is refused, after every third answer it hangs up.
 fn http_server(engine: &Engine) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

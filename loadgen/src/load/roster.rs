@@ -240,7 +240,9 @@ mod tests {
             for topic in 0..topics {
                 prop_assert!(roster.streams_of(topic).all(|stream| roster.topic_of(stream) == topic));
                 prop_assert!(roster.streams_of(topic).enumerate().all(|(n, stream)| roster.rank_in(topic, stream) == Some(n)));
-                prop_assert_eq!(roster.rank_in(topic, topic + 1), None);
+                let beyond = topic + roster.streams().next_multiple_of(topics);
+                prop_assert_eq!(roster.rank_in(topic, beyond), None);
+                prop_assert!(topics == 1 || roster.rank_in(topic, topic + 1).is_none());
                 prop_assert_eq!(roster.streams_of(topic).next(), (publishers > 0).then_some(topic));
             }
             streams.sort();

@@ -135,7 +135,13 @@ impl Completion {
         Self { windows, held: HashMap::new(), waiting: 0, window_max: WINDOW_MAX }
     }
 
-    /// Forgets everything about `stream`: so many people now wait for publication `from`.
+    /// Forgets everything about all streams, and everybody.
+    pub fn clear(&mut self) {
+        self.held.clear();
+        (0..self.windows.len() as u32).for_each(|stream| self.begin(stream, 0, 0));
+    }
+
+    /// After [`Self::clear`]: so many people now wait for publication `from` of `stream`.
     pub fn begin(&mut self, stream: u32, from: u64, people: u32) {
         let Some(window) = self.windows.get_mut(stream as usize) else {
             return;
@@ -144,9 +150,6 @@ impl Completion {
         window.slots.clear();
         window.slots.push_back(Slot { waiting: people, ..Slot::default() });
         (window.lowest, window.people, window.gone, window.unknown) = (from, people, 0, 0);
-        if !self.held.is_empty() {
-            self.held.retain(|(other, _), _| *other != stream);
-        }
     }
 
     /// The first publication of `stream` that nobody has received yet, as far as is known; 0 for an unknown stream.

@@ -18,7 +18,7 @@ impl Parties {
         Self { completion: Completion::new(streams), positions: HashMap::new() }
     }
 
-    /// These parties have subscribers of `stream`, whose next publication is `from`. What was known of it is forgotten.
+    /// These parties have subscribers of `stream`, whose next publication is `from`.
     pub fn begin(&mut self, stream: u32, from: u64, parties: impl IntoIterator<Item = u32>) {
         let mut people = 0;
         for party in parties {

@@ -143,6 +143,7 @@ impl Books {
         self.account.window = window;
         self.base.clear();
         self.base.extend_from_slice(base);
+        self.completion.clear();
         for (stream, base) in (0_u32..).zip(base) {
             let people = people.get(self.roster.topic_of(stream) as usize).copied().unwrap_or(0);
             self.completion.begin(stream, *base, people);

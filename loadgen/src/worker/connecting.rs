@@ -45,6 +45,7 @@ impl Worker {
         while let Some(slot) = self.pace.next(now_ns) {
             self.connect(slot);
         }
+        self.give_up_https(now_ns);
         let Some(phase) = &mut self.connecting else {
             return;
         };
@@ -56,6 +57,25 @@ impl Worker {
             phase.reported_ns = now_ns;
             let (connected, failures) = (phase.figures.connected, phase.figures.failures.clone());
             self.report(Report::Connecting { connected, failures });
+        }
+    }
+
+    /// Publishers by HTTP have no alarms of their own for this.
+    fn give_up_https(&mut self, now_ns: u64) {
+        let timeout_ns = self.plan.scenario.connect.timeout.0.as_nanos() as u64;
+        let Some(phase) = self.connecting.as_mut().filter(|phase| phase.https_left > 0) else {
+            return;
+        };
+        if now_ns < phase.begin_ns.saturating_add(timeout_ns) {
+            return;
+        }
+        *phase.figures.failures.entry("timed out".into()).or_default() += phase.https_left;
+        phase.https_left = 0;
+        for index in 0..self.https.len() {
+            if !self.https[index].is_connected() {
+                self.https[index].hang_up();
+                self.alarms.set(now_ns + AGAIN_NS, (self.seats.len() + index) as u32, 0, Alarm::Again);
+            }
         }
     }
 
@@ -88,7 +108,7 @@ impl Worker {
         let registry = self.poll.registry();
         let (generation, now_ns) = (self.seats[slot as usize].generation, monotonic_ns());
         let made = loop {
-            let bind = self.sources.next();
+            let bind = self.sources.choose();
             let token = Self::token(slot, generation);
             match Client::connect(&dial, bind, receive_buffer, mask_seed, registry, token) {
                 Err(error) if self.sources.failed(&error) => {}
@@ -177,7 +197,7 @@ impl Worker {
                 self.open = self.open.saturating_sub(1);
                 self.release(slot);
                 if self.closing_until_ns.is_none() && role == Role::Churning {
-                    self.again(slot, now_ns);
+                    self.again(slot);
                 }
             }
             State::Open => {
@@ -243,7 +263,7 @@ impl Worker {
     }
 
     /// Comes back: in a storm when it is its turn, a churner at once.
-    pub(super) fn again(&mut self, slot: u32, _now_ns: u64) {
+    pub(super) fn again(&mut self, slot: u32) {
         match self.seats[slot as usize].attempt {
             Attempt::Storm => self.pace.again(slot),
             Attempt::First | Attempt::Churn => {
@@ -303,7 +323,7 @@ impl Worker {
         let publisher = &mut self.https[index];
         let token = Self::token(slot, publisher.generation);
         let made = loop {
-            let bind = self.sources.next();
+            let bind = self.sources.choose();
             let registry = self.poll.registry();
             match Wire::connect(target.http_address(), target.http_tls(), bind, None, registry, token) {
                 Err(error) if self.sources.failed(&error) => {}
@@ -314,13 +334,13 @@ impl Worker {
             Ok(wire) => publisher.begin(wire),
             Err(error) => {
                 let now_ns = monotonic_ns();
-                self.http_failed(cause(&error), false, now_ns);
+                self.http_failed(cause(&error), false);
                 self.alarms.set(now_ns + AGAIN_NS, slot, 0, Alarm::Again);
             }
         }
     }
 
-    pub(super) fn reconnect_http(&mut self, slot: u32, _now_ns: u64) {
+    pub(super) fn reconnect_http(&mut self, slot: u32) {
         let index = slot as usize - self.seats.len();
         if self.closing_until_ns.is_none() && self.https.get(index).is_some_and(|publisher| !publisher.has_wire()) {
             self.connect_http(index);
@@ -336,7 +356,7 @@ impl Worker {
     }
 
     /// The connection of a publisher by HTTP is over, or was not made.
-    pub(super) fn http_failed(&mut self, cause: String, was_connected: bool, _now_ns: u64) {
+    pub(super) fn http_failed(&mut self, cause: String, was_connected: bool) {
         if was_connected {
             return;
         }

@@ -148,8 +148,11 @@ impl Worker {
             }
             HttpLooked::Ended(cause) => {
                 self.books.measurement.tally.refused += u64::from(was_asking);
-                self.http_failed(cause, was_connected, now_ns);
+                self.http_failed(cause, was_connected);
             }
+        }
+        if was_connected && !has_wire {
+            self.open = self.open.saturating_sub(1);
         }
         if !has_wire {
             // A server may close a connection after each answer: then the next is made at once.

@@ -92,7 +92,7 @@ impl Sources {
     }
 
     /// For the next connection.
-    pub fn next(&mut self) -> Option<IpAddr> {
+    pub fn choose(&mut self) -> Option<IpAddr> {
         if self.given.is_empty() {
             return (self.loopback > 0).then_some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, self.loopback)));
         }
@@ -156,17 +156,20 @@ mod tests {
     fn given_addresses_are_used_in_turn_and_kept() {
         let given: Vec<IpAddr> = ["127.0.0.2", "127.0.0.3"].map(|text| text.parse().unwrap()).into();
         let mut sources = Sources::new(&given, "127.0.0.1".parse().unwrap(), 1);
-        assert_eq!([sources.next(), sources.next(), sources.next()], [Some(given[1]), Some(given[0]), Some(given[1])]);
+        assert_eq!(
+            [sources.choose(), sources.choose(), sources.choose()],
+            [Some(given[1]), Some(given[0]), Some(given[1])]
+        );
         assert!(!sources.failed(&io::ErrorKind::AddrNotAvailable.into()));
     }
 
     #[test]
     fn loopback_goes_on_to_the_next_address_when_ports_run_out_and_only_then() {
         let mut sources = Sources::new(&[], "127.0.0.1".parse().unwrap(), 0);
-        assert_eq!(sources.next(), None);
+        assert_eq!(sources.choose(), None);
         assert!(!sources.failed(&io::ErrorKind::ConnectionRefused.into()));
         assert!(sources.failed(&io::ErrorKind::AddrNotAvailable.into()));
-        assert_eq!(sources.next(), Some("127.0.0.2".parse().unwrap()));
+        assert_eq!(sources.choose(), Some("127.0.0.2".parse().unwrap()));
         assert!((3..=254).all(|_| sources.failed(&io::ErrorKind::AddrNotAvailable.into())));
         assert!(!sources.failed(&io::ErrorKind::AddrNotAvailable.into()));
         let mut other = Sources::new(&[], "192.0.2.1".parse().unwrap(), 0);

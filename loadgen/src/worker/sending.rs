@@ -95,10 +95,13 @@ impl Worker {
 
     fn flush(&mut self) {
         while let Some(publisher) = self.unflushed.pop() {
-            if let Some(client) = self.seats[publisher as usize].client.as_mut()
-                && client.flush().is_err()
-            {
-                // The next look tells why it is over; there may be no other edge to cause it.
+            let Some(client) = self.seats[publisher as usize].client.as_mut() else {
+                continue;
+            };
+            let is_over = client.flush().is_err();
+            // No edge need come: the next look tells why it is over, or that there is room for what waits.
+            let is_waited_for = self.publishing.is_waiting_for(publisher as usize);
+            if is_over || is_waited_for && self.room(publisher as usize) == Room::Free {
                 self.list(publisher);
             }
         }

@@ -141,7 +141,7 @@ impl Worker {
     fn ring_alarms(&mut self, now_ns: u64) {
         while let Some((slot, generation, alarm)) = self.alarms.take(now_ns) {
             let Some(seat) = self.seats.get_mut(slot as usize) else {
-                self.reconnect_http(slot, now_ns);
+                self.reconnect_http(slot);
                 continue;
             };
             if seat.generation != generation {
@@ -152,7 +152,7 @@ impl Worker {
                 (Alarm::Timeout, State::Leaving) => self.ended(slot, "closed".into()),
                 (Alarm::Read, State::Open) => self.list(slot),
                 (Alarm::Leave, State::Open) => self.say_goodbye(slot, now_ns),
-                (Alarm::Again, State::Away) => self.again(slot, now_ns),
+                (Alarm::Again, State::Away) => self.again(slot),
                 (Alarm::Heartbeat, State::Open) => self.heartbeat(slot, now_ns),
                 _ => {}
             }
