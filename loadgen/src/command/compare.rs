@@ -88,6 +88,13 @@ fn percent(text: &str) -> Result<f64, String> {
 /// page that cannot be written: [`Failure::Failed`]. A condition met with confidence: [`Failure::Condition`], which names all
 /// that are met.
 pub fn run(args: &CompareArgs) -> Result<(), Failure> {
+    let (text, judged) = compared(args)?;
+    print(&text)?;
+    met(&judged)
+}
+
+/// Does all but printing: the text, and what came of the conditions.
+fn compared(args: &CompareArgs) -> Result<(String, Vec<Judged>), Failure> {
     let conditions: Vec<Condition> =
         args.fail_if.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(flag("--fail-if"))?;
     let figures: Vec<&'static Figure> =
@@ -97,17 +104,16 @@ pub fn run(args: &CompareArgs) -> Result<(), Failure> {
     comparable::check(&a, &b, args.anyway)?;
     let comparison = crate::compare::compare(&a, &b, &Options { figures: unique(figures), settings });
     let judged = judge(&conditions, &a, &b, &settings);
+    if let Some(path) = &args.html {
+        write_page(path, &a, &b, &comparison)?;
+    }
     let text = if args.json {
         let document = Document::new(&a, &b, &comparison, judged.clone());
         serde_json::to_string_pretty(&document).map_err(|error| Failure::failed(error.to_string()))? + "\n"
     } else {
         table::text(&comparison, &judged, colours())
     };
-    print(&text)?;
-    if let Some(path) = &args.html {
-        write_page(path, &a, &b, &comparison)?;
-    }
-    met(&judged)
+    Ok((text, judged))
 }
 
 fn flag(name: &str) -> impl Fn(String) -> Failure {
@@ -184,4 +190,87 @@ fn names(set: &Set) -> String {
         None => source.report.scenario.name.clone(),
     };
     set.sources.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::sample::Sample;
+
+    fn sample(seed: u64, repetitions: u32, factor: f64) -> Report {
+        Sample { seed, repetitions, factor, seconds: 2, subscribers: 100, rate: 50, ..Sample::default() }.report()
+    }
+
+    fn run_quietly(args: &CompareArgs) -> Result<(), Failure> {
+        met(&compared(args)?.1)
+    }
+
+    fn stored(folder: &Path, name: &str, report: &Report) -> PathBuf {
+        let path = folder.join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join("report.json"), serde_json::to_vec(report).unwrap()).unwrap();
+        path
+    }
+
+    fn arguments(folders: [&Path; 2]) -> CompareArgs {
+        CompareArgs {
+            folders: folders.map(Path::to_owned).to_vec(),
+            a: Vec::new(),
+            b: Vec::new(),
+            figure: Vec::new(),
+            fail_if: Vec::new(),
+            anyway: false,
+            least: 0.01,
+            seed: 1,
+            json: true,
+            html: None,
+        }
+    }
+
+    #[test]
+    fn the_command_reads_results_writes_a_page_and_ends_with_the_right_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let a = stored(folder.path(), "before", &sample(1, 5, 1.0));
+        let b = stored(folder.path(), "after", &sample(2, 5, 1.4));
+        let page = folder.path().join("page.html");
+        let fine = CompareArgs { html: Some(page.clone()), ..arguments([&a, &b]) };
+        assert_eq!(run_quietly(&fine), Ok(()));
+        assert!(std::fs::read_to_string(page).unwrap().contains("before and after"));
+        let conditions = vec!["p50>+5%".into(), "p50>+900%".into(), "max>1us".into()];
+        let failure = run_quietly(&CompareArgs { fail_if: conditions, ..arguments([&a, &b]) }).unwrap_err();
+        assert_eq!(failure.exit_code(), 99);
+        let told = failure.to_string();
+        assert!(told.starts_with("2 conditions are met: p50>+5% (") && told.contains("; max>1us ("), "{told}");
+        let unknown = run_quietly(&CompareArgs { figure: vec!["p42".into()], ..arguments([&a, &b]) }).unwrap_err();
+        assert!(matches!(&unknown, Failure::Usage(told) if told.starts_with("--figure: there is no figure 'p42'")));
+        assert_eq!(run_quietly(&arguments([&a, &folder.path().join("nowhere")])).unwrap_err().exit_code(), 2);
+        std::fs::write(b.join("report.json"), "{\"format\"").unwrap();
+        assert_eq!(run_quietly(&arguments([&a, &b])).unwrap_err().exit_code(), 1);
+    }
+
+    #[test]
+    fn arguments_are_two_folders_or_any_number_a_side() {
+        #[derive(Debug, clap::Parser)]
+        struct Program {
+            #[command(flatten)]
+            compare: CompareArgs,
+        }
+        let parsed = |words: &[&str]| {
+            let words = ["loadgen"].iter().chain(words);
+            <Program as clap::Parser>::try_parse_from(words).map(|program| program.compare)
+        };
+        assert_eq!(parsed(&["x", "y"]).unwrap().folders.len(), 2);
+        let several = parsed(&["--a", "x", "--a", "y", "--b", "z", "--least", "2.5%"]).unwrap();
+        assert_eq!((several.a.len(), several.b.len(), several.least), (2, 1, 0.025));
+        for wrong in [
+            &["x"][..],
+            &["x", "y", "z"],
+            &["--a", "x"],
+            &["x", "y", "--a", "z", "--b", "w"],
+            &[],
+            &["x", "y", "--least", "no"],
+        ] {
+            assert!(parsed(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

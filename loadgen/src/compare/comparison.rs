@@ -97,15 +97,9 @@ pub fn compare(a: &Set, b: &Set, options: &Options) -> Comparison {
     let outcomes = family::compare(&columns, &options.settings);
     let rows: Vec<Row> = figures.into_iter().zip(outcomes).map(|(figure, outcome)| Row { figure, outcome }).collect();
     let (of_a, of_b) = (a.repetitions(), b.repetitions());
-    let latencies = |side: &[&crate::record::Repetition]| -> Vec<Latencies> {
-        side.iter().map(|repetition| repetition.measurement.corrected.clone()).collect()
-    };
-    let (latencies_a, latencies_b) = (latencies(&of_a), latencies(&of_b));
-    let shape = shape::compare(
-        &latencies_a.iter().collect::<Vec<_>>(),
-        &latencies_b.iter().collect::<Vec<_>>(),
-        &options.settings,
-    );
+    let latencies_a: Vec<&Latencies> = of_a.iter().map(|repetition| &repetition.measurement.corrected).collect();
+    let latencies_b: Vec<&Latencies> = of_b.iter().map(|repetition| &repetition.measurement.corrected).collect();
+    let shape = shape::compare(&latencies_a, &latencies_b, &options.settings);
     let mut comparison = Comparison {
         rows,
         shape,

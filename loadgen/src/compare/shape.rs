@@ -301,8 +301,6 @@ mod tests {
     }
 
     fn shape(a: &[Latencies], b: &[Latencies]) -> Shape {
-        let references = |side: &[Latencies]| -> Vec<Latencies> { side.to_vec() };
-        let (a, b) = (references(a), references(b));
         let settings = Settings { resamples: 200, deals: 200, ..Settings::default() };
         compare(&a.iter().collect::<Vec<_>>(), &b.iter().collect::<Vec<_>>(), &settings).expect("there are latencies")
     }
