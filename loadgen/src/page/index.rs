@@ -9,7 +9,7 @@ use crate::record::words::{self, Verdict};
 use crate::record::{Report, VERSION};
 
 /// The figures of the table.
-const COLUMNS: &[&str] = &["p50", "p99", "completion-p99", "deliveries", "lost", "server-cpu", "own-cpu-share"];
+const COLUMNS: &[&str] = &["p50", "p99", "completion-p99", "deliveries", "lost", "server-cpu"];
 
 /// The figures whose history is drawn.
 const HISTORY: &[&str] = &["p50", "p99", "completion-p99", "deliveries", "server-cpu", "server-rss"];
@@ -63,8 +63,12 @@ impl Entry {
 /// The page. `unreadable` are sentences about results that could not be read.
 pub fn index_page(title: &str, mut entries: Vec<Entry>, unreadable: &[String]) -> String {
     entries.sort_by(|a, b| a.created.cmp(&b.created).then_with(|| a.link.cmp(&b.link)));
-    let mut names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    names.sort_unstable();
+    // Runs of another machine are another history.
+    let mut histories: Vec<(&str, &str)> =
+        entries.iter().map(|entry| (entry.name.as_str(), entry.host.as_str())).collect();
+    histories.sort_unstable();
+    histories.dedup();
+    let mut names: Vec<&str> = histories.iter().map(|(name, _)| *name).collect();
     names.dedup();
     let results = match entries.len() {
         1 => "1 result".to_owned(),
@@ -87,9 +91,9 @@ pub fn index_page(title: &str, mut entries: Vec<Entry>, unreadable: &[String]) -
             }
         }
         section { h2 { "All results" } p.note { "Medians over the valid repetitions; the latest first." } (table(&entries)) }
-        @for name in names {
-            @let runs: Vec<&Entry> = entries.iter().filter(|entry| entry.name == name).collect();
-            @if runs.len() > 1 { (history(name, &runs)) }
+        @for (name, host) in histories {
+            @let runs: Vec<&Entry> = entries.iter().filter(|entry| entry.name == name && entry.host == host).collect();
+            @if runs.len() > 1 { (history(name, host, &runs)) }
         }
         footer { "report format " (VERSION) }
     };
@@ -99,38 +103,39 @@ pub fn index_page(title: &str, mut entries: Vec<Entry>, unreadable: &[String]) -
 fn table(entries: &[Entry]) -> Markup {
     let columns: Vec<&Figure> = COLUMNS.iter().filter_map(|key| figures::find(key)).collect();
     html! {
-        div.scroll { table {
+        div.scroll { table.dense {
             thead { tr {
                 th { "begun" } th.left { "scenario" } th.left { "revision" } th { "repetitions" }
                 @for figure in &columns { th { (figure.title) } }
-                th.left {}
             } }
             tbody { @for entry in entries.iter().rev() { tr {
                 @let (class, word) = mark(entry.verdict);
                 td { (when(&entry.created).trim_end_matches(" UTC")) }
-                td.left { a href=(entry.link) { (entry.name) } }
+                td.left {
+                    a href=(entry.link) { (entry.name) }
+                    @if entry.verdict != Verdict::Valid { " " span.tag.(class) { (word) } }
+                }
                 td.left { (entry.revision) }
-                td { (entry.repetitions.0) @if entry.repetitions.1 > 0 { ", " (entry.repetitions.1) " void" } }
+                td { (entry.repetitions.0) @if entry.repetitions.1 > 0 { " (" (entry.repetitions.1) " void)" } }
                 @for figure in &columns {
                     @match entry.spread(figure) {
                         Some(spread) => td { (figure.format(spread.median)) },
                         None => td.none { "–" },
                     }
                 }
-                td.left { @if entry.verdict != Verdict::Valid { span.tag.(class) { (word) } } }
             } } }
         } }
     }
 }
 
-fn history(name: &str, entries: &[&Entry]) -> Markup {
+fn history(name: &str, host: &str, entries: &[&Entry]) -> Markup {
     let plots = HISTORY.iter().filter_map(|key| figures::find(key)).filter_map(|figure| {
         let runs: Vec<Run> = entries.iter().filter_map(|entry| run(entry, figure)).collect();
         (runs.len() > 1).then_some((figure, runs))
     });
     html! {
         section {
-            h2 { "History of " (name) }
+            h2 { "History of " (name) @if !host.is_empty() { " on " (host) } }
             p.note {
                 "Median of each run with the range of its repetitions; a hollow point is void. Machines drift: small steps "
                 "between runs of different days mean little, loadgen ab tells."
@@ -150,7 +155,8 @@ fn run(entry: &Entry, figure: &Figure) -> Option<Run> {
         title: format!("{} {}", when(&entry.created), entry.revision).trim_end().to_owned(),
         link: entry.link.clone(),
         spread: entry.spread(figure)?,
-        void: entry.verdict == Verdict::Void,
+        // With some valid repetitions, the figures are those.
+        void: entry.repetitions.0 == entry.repetitions.1,
     })
 }
 

@@ -91,13 +91,16 @@ fn fairness(repetitions: &[&Repetition]) -> String {
 }
 
 fn roles(tally: &Tally) -> Markup {
+    let mut roles: Vec<_> = tally.roles.iter().collect();
+    // Those whose deliveries are measured come first.
+    roles.sort_by_key(|(role, _)| *role != "subscriber");
     html! {
         div.scroll { table {
             thead { tr {
                 th { "role" } th { "expected" } th { "received" } th { "lost" } th { "gaps" } th { "duplicates" }
                 th { "reordered" }
             } }
-            tbody { @for (role, of) in &tally.roles { tr {
+            tbody { @for (role, of) in roles { tr {
                 td { (role) }
                 @for n in [of.expected, of.received, of.lost, of.gaps, of.duplicates, of.reordered] { td { (count(n)) } }
             } } }
@@ -121,10 +124,19 @@ fn publications(tally: &Tally) -> Vec<(String, String)> {
     ]
 }
 
+/// The number of a repetition, with a mark if its figures must not be used.
+pub fn number(n: usize, repetition: &Repetition) -> Markup {
+    html! {
+        (n + 1)
+        @if !repetition.void.is_empty() { " " span.tag.void { "VOID" } }
+        @else if !repetition.complete { " " span.tag.incomplete { "cut" } }
+    }
+}
+
 /// The connection phase and the storm.
 pub fn connections(report: &Report) -> Markup {
-    let usable = report.usable();
-    let of = usable.iter().enumerate().filter(|(_, repetition)| repetition.connecting.wanted > 0);
+    let all = &report.repetitions;
+    let of = all.iter().enumerate().filter(|(_, repetition)| repetition.connecting.wanted > 0);
     html! {
         section {
             h2 { "Connections" }
@@ -135,7 +147,7 @@ pub fn connections(report: &Report) -> Markup {
                 } }
                 tbody { @for (n, repetition) in of { tr {
                     @let connecting = &repetition.connecting;
-                    td { (n + 1) } td { (count(connecting.wanted)) } td { (count(connecting.connected)) }
+                    td { (number(n, repetition)) } td { (count(connecting.wanted)) } td { (count(connecting.connected)) }
                     td { (ns(connecting.elapsed_ns)) }
                     td { (value("connects", repetition)) }
                     td { (ns(connecting.handshake.quantile_ns(0.5))) }
@@ -144,7 +156,7 @@ pub fn connections(report: &Report) -> Markup {
                     td.long { (causes(&connecting.failures)) }
                 } } }
             } }
-            @for (n, repetition) in usable.iter().enumerate() {
+            @for (n, repetition) in all.iter().enumerate() {
                 @if let Some(storm) = &repetition.measurement.storm { (storm_row(n + 1, storm)) }
             }
         }
@@ -171,21 +183,21 @@ fn storm_row(number: usize, storm: &StormOutcome) -> Markup {
 
 /// The server's process beside the load generator's workers.
 pub fn both_sides(report: &Report) -> Markup {
-    let usable = report.usable();
+    let all = report.repetitions.as_slice();
     html! {
         section {
             h2 { "What both sides used" }
-            @if usable.iter().any(|repetition| repetition.server.is_some()) {
+            @if all.iter().any(|repetition| repetition.server.is_some()) {
                 h3 { "The server" }
-                (servers(&usable))
+                (servers(all))
             }
             h3 { "The load generator's workers" }
-            (workers(&usable))
+            (workers(all))
         }
     }
 }
 
-fn servers(repetitions: &[&Repetition]) -> Markup {
+fn servers(repetitions: &[Repetition]) -> Markup {
     let with = repetitions.iter().enumerate().filter_map(|(n, r)| Some((n, r, r.server.as_ref()?)));
     html! {
         div.scroll { table {
@@ -194,7 +206,7 @@ fn servers(repetitions: &[&Repetition]) -> Markup {
                 th { "CPU a delivery" } th { "memory" } th { "a connection" } th { "kernel TCP" } th { "threads" }
             } }
             tbody { @for (n, repetition, server) in with { tr {
-                td { (n + 1) } td { (ns(server.cpu_ns)) } td { (ns(server.user_ns)) } td { (ns(server.system_ns)) }
+                td { (number(n, repetition)) } td { (ns(server.cpu_ns)) } td { (ns(server.user_ns)) } td { (ns(server.system_ns)) }
                 td { (share(server.cpu_ns, server.wall_ns)) } td { (ns(server.waited_ns)) }
                 td { (value("server-cpu", repetition)) } td { (bytes(server.rss_bytes)) }
                 td { (value("server-rss", repetition)) } td { (bytes(server.kernel_tcp_bytes)) }
@@ -208,16 +220,16 @@ fn share(part: u64, of: u64) -> String {
     if of == 0 { "–".into() } else { Unit::Share.format(part as f64 / of as f64) }
 }
 
-fn workers(repetitions: &[&Repetition]) -> Markup {
-    let all = repetitions.iter().enumerate().flat_map(|(n, r)| r.measurement.workers.iter().map(move |w| (n, w)));
+fn workers(repetitions: &[Repetition]) -> Markup {
+    let all = repetitions.iter().enumerate().flat_map(|(n, r)| r.measurement.workers.iter().map(move |w| (n, r, w)));
     html! {
         div.scroll { table {
             thead { tr {
                 th { "repetition" } th { "process" } th { "connections" } th { "CPU" } th { "share of a core" }
                 th { "waited for a core" } th { "lag p50" } th { "lag p99" } th { "lag max" } th { "memory" }
             } }
-            tbody { @for (n, worker) in all { tr {
-                td { (n + 1) } td { (worker.pid) } td { (count(worker.connections)) } td { (ns(worker.cpu_ns)) }
+            tbody { @for (n, repetition, worker) in all { tr {
+                td { (number(n, repetition)) } td { (worker.pid) } td { (count(worker.connections)) } td { (ns(worker.cpu_ns)) }
                 td { (share(worker.cpu_ns, worker.wall_ns)) } td { (ns(worker.waited_ns)) }
                 td { (ns(worker.lag.quantile_ns(0.5))) } td { (ns(worker.lag.quantile_ns(0.99))) }
                 td { (ns(worker.lag.max_ns())) } td { (bytes(worker.rss_bytes)) }
@@ -250,7 +262,7 @@ pub fn ceiling(report: &Report) -> Markup {
             h2 { "This machine's ceiling" }
             p.note {
                 "A bare loop of send() to " (count(ceiling.sockets)) " sockets, " (count(ceiling.payload_bytes))
-                " bytes each, without any server: no server on this machine can be faster. It sends "
+                " bytes each, without any server: what sending alone costs here. It sends "
                 (Unit::PerSecond.format(ceiling.sends_per_s)) " with one call a frame and "
                 (Unit::PerSecond.format(ceiling.coalesced_per_s)) " with 64 frames a call."
             }

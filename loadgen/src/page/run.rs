@@ -130,7 +130,7 @@ fn course(report: &Report) -> Markup {
     let drawn = parts::drawn(report.repetitions.iter().collect());
     let with_intervals = drawn.iter().enumerate().filter(|(_, repetition)| !repetition.intervals.is_empty());
     let panels: Vec<(String, Markup)> =
-        with_intervals.map(|(n, repetition)| (format!("repetition {}", n + 1), one_course(repetition))).collect();
+        with_intervals.map(|(n, repetition)| (name(n, repetition), one_course(repetition))).collect();
     html! {
         @if !panels.is_empty() {
             section {
@@ -145,6 +145,11 @@ fn course(report: &Report) -> Markup {
             }
         }
     }
+}
+
+fn name(n: usize, repetition: &Repetition) -> String {
+    let void = if repetition.void.is_empty() { "" } else { " (void)" };
+    format!("repetition {}{void}", n + 1)
 }
 
 fn one_course(repetition: &Repetition) -> Markup {
@@ -179,11 +184,7 @@ fn repetitions(report: &Report) -> Markup {
                     th { "figure" }
                     @if several { th { "median" } }
                     @for (n, repetition) in report.repetitions.iter().enumerate() {
-                        th {
-                            (n + 1) " "
-                            @if !repetition.void.is_empty() { span.tag.void { "VOID" } }
-                            @else if !repetition.complete { span.tag.incomplete { "cut" } }
-                        }
+                        th { (parts::number(n, repetition)) }
                     }
                 } }
                 tbody { @for (figure, spread) in shown { tr {

@@ -137,6 +137,19 @@ fn a_void_run_says_so_on_top_and_a_valid_one_does_not() {
 }
 
 #[test]
+fn a_comparison_begins_with_what_is_worse() {
+    let a = [small().report()];
+    let of = |classes: &[&str]| {
+        let rows: Vec<_> = rows().into_iter().filter(|row| classes.contains(&row.class)).collect();
+        compare_page("A and B", &a, &a, &rows)
+    };
+    assert!(of(&["worse", "better"]).contains("B is worse in p99 worse, and better in p99 better."));
+    assert!(of(&["better", "same"]).contains("B is better in p99 better, and worse in nothing."));
+    assert!(of(&["same"]).contains("No difference is seen."));
+    assert!(of(&["unknown"]).contains("There is no telling: not enough repetitions."));
+}
+
+#[test]
 fn a_page_of_many_long_repetitions_stays_small() {
     let page = run_page(&Sample { repetitions: 40, seconds: 60, ..small() }.report());
     assert!(page.len() < 4_000_000, "{} bytes", page.len());

@@ -69,7 +69,7 @@ impl Log {
         Ok(Self(file))
     }
 
-    /// Appends the [`line`] of an interval.
+    /// Appends the [`line()`] of an interval.
     pub fn append(&mut self, interval: &Interval, begin: Duration) -> io::Result<()> {
         self.0.write_all(&line(interval, begin)?)
     }

@@ -55,9 +55,9 @@ fn headline(report: &Report, verdict: Verdict) -> String {
     let all = report.repetitions.len();
     let void = report.repetitions.iter().filter(|repetition| !repetition.void.is_empty()).count();
     match verdict {
-        Verdict::Valid if all == 1 => "Valid: the load generator kept its schedule and was not the bottleneck.".into(),
+        Verdict::Valid if all == 1 => "Valid: the load generator was not the bottleneck.".into(),
         Verdict::Valid => {
-            format!("Valid: in all {all} repetitions the load generator kept its schedule and was not the bottleneck.")
+            format!("Valid: in none of the {all} repetitions the load generator was the bottleneck.")
         }
         Verdict::Warned => "Valid, with something to know.".into(),
         Verdict::Incomplete => match &report.ended_early {
@@ -182,7 +182,7 @@ fn omission(median: &impl Fn(&str) -> Option<Spread>) -> Option<String> {
 
 fn schedule(report: &Report, tally: &Tally, median: &impl Fn(&str) -> Option<Spread>) -> Option<String> {
     let error = ns(median("schedule-error-p99")?);
-    let after = report.scenario.client.late_after;
+    let after = Unit::Nanoseconds.format(report.scenario.client.late_after.0.as_nanos() as f64);
     let late = match tally.late {
         0 => format!("none was late by more than {after}"),
         late => format!("{} of {} were late by more than {after}", count(late), count(tally.published)),

@@ -81,7 +81,10 @@ impl Axis {
 
     /// An even axis from zero to at least this value.
     pub fn linear(max: f64, unit: Unit, title: &str) -> Self {
-        let step = even_step(max, 5.0);
+        // Bytes are counted in powers of two, so even steps of them are too.
+        let binary = [1_073_741_824.0, 1_048_576.0, 1024.0].into_iter().find(|size| unit == Unit::Bytes && max > *size);
+        let size = binary.unwrap_or(1.0);
+        let step = even_step(max / size, 5.0) * size;
         let count = (max / step - 1e-9).ceil().max(1.0);
         let ticks = (0..=count as u32).map(|n| f64::from(n) * step).map(|value| (value, tick(unit, value)));
         Self { scale: Scale::Linear(0.0, count * step), ticks: ticks.collect(), minor: Vec::new(), title: title.into() }
@@ -201,6 +204,12 @@ impl Frame {
         }
     }
 
+    /// Labels stand centred below their place, but for a long one at the right edge, which would be cut.
+    fn anchor(&self, value: f64, label: &str) -> &'static str {
+        let half = label.chars().count() as f64 * 3.6;
+        if self.x(value) + half > self.width { "end" } else { "middle" }
+    }
+
     fn labels(&self) -> Markup {
         let below = self.bottom() + 18.0;
         html! {
@@ -208,7 +217,7 @@ impl Frame {
                 text x=(at(LEFT - 9.0)) y=(at(self.y(*value) + 4.0)) text-anchor="end" { (label) }
             }
             @for (value, label) in &self.x.ticks {
-                text x=(at(self.x(*value))) y=(at(below)) text-anchor="middle" { (label) }
+                text x=(at(self.x(*value))) y=(at(below)) text-anchor=(self.anchor(*value, label)) { (label) }
             }
             text.axis-title x=(at(8.0)) y="13" { (self.y.title) }
             text.axis-title x=(at(self.right())) y=(at(below + 18.0)) text-anchor="end" { (self.x.title) }
@@ -256,5 +265,12 @@ mod tests {
         let axis = Axis::log(150_000.0, 12_000_000.0, Unit::Nanoseconds, "latency");
         let labels: Vec<_> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
         assert_eq!(labels, ["100 µs", "200 µs", "500 µs", "1 ms", "2 ms", "5 ms", "10 ms", "20 ms"]);
+    }
+
+    #[test]
+    fn bytes_are_stepped_in_powers_of_two() {
+        let axis = Axis::linear(2600.0, Unit::Bytes, "memory");
+        let labels: Vec<_> = axis.ticks.iter().map(|(_, label)| label.as_str()).collect();
+        assert_eq!(labels, ["0 B", "1 KiB", "2 KiB", "3 KiB"]);
     }
 }

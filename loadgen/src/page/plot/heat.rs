@@ -44,7 +44,10 @@ pub fn plot(intervals: &[Interval]) -> Markup {
         div.plot { (frame.svg("wide", label, None, &html! {
             (cells(&frame, &columns))
             (warmup(&frame, from))
-            @for (class, quantile) in [("a solid", 0.5), ("b", 0.99)] {
+            @if from < 0.0 {
+                text x=(at(frame.x(0.0) - 6.0)) y=(at(frame.top() - 6.0)) text-anchor="end" { "warm-up" }
+            }
+            @for (class, quantile) in [("b solid", 0.5), ("b", 0.99)] {
                 @let points = course(&frame, &columns, quantile);
                 polyline.over points=(points) {}
                 polyline.curve.(class) points=(points) {}
@@ -65,7 +68,7 @@ fn legend() -> Markup {
                 }
                 "many deliveries of the interval"
             }
-            li { (key("curve a solid")) "p50" }
+            li { (key("curve b solid")) "p50" }
             li { (key("curve b")) "p99" }
         }
     }
@@ -132,7 +135,6 @@ pub fn warmup(frame: &Frame, from: f64) -> Markup {
         @if from < 0.0 {
             @let x = at(frame.x(0.0));
             path.mark d={ "M" (x) " " (at(frame.top())) "V" (at(frame.bottom())) } {}
-            text x=(at(frame.x(0.0) - 6.0)) y=(at(frame.top() - 6.0)) text-anchor="end" { "warm-up" }
         }
     }
 }

@@ -39,7 +39,8 @@ pub fn plot(line: &Line, intervals: &[Interval]) -> Markup {
     let max = intervals.iter().map(line.read).fold(0.0, f64::max);
     // The whole is what a share is looked at against.
     let max = if line.unit == Unit::Share { max.max(1.0) } else { max };
-    let frame = Frame { width: 520.0, height: 190.0, x: Axis::seconds(from, to), y: Axis::linear(max, line.unit, "") };
+    let x = Axis { title: String::new(), ..Axis::seconds(from, to) };
+    let frame = Frame { width: 520.0, height: 180.0, x, y: Axis::linear(max, line.unit, "") };
     let points: Vec<(f64, f64)> = intervals
         .iter()
         .flat_map(|interval| {
