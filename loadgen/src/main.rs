@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::command::{bare, ceiling, report, run, scenario, worker};
+use loadgen::command::{bare, ceiling, compare, report, run, scenario, worker};
 use loadgen::failure::Failure;
 
 /// Drives a WebSocket server with very many connections, measures fan-out latency without coordinated omission, and says
@@ -22,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Make the repetitions of a scenario, and write and show what they gave
     Run(Box<run::RunArgs>),
+    /// Tell whether the result B is better or worse than the result A, or whether there is no difference to be seen
+    Compare(Box<compare::CompareArgs>),
     /// Write the HTML page of a stored result, or an index over a folder of many
     Report {
         /// The result's folder, or one with many of them below it
@@ -41,6 +43,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Report { dir } => report::run(&dir),
         Command::Ceiling(args) => ceiling::run(&args),
         Command::Scenario => scenario::run(),

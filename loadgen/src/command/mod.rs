@@ -2,6 +2,7 @@
 
 pub mod bare;
 pub mod ceiling;
+pub mod compare;
 pub mod report;
 pub mod run;
 pub mod scenario;

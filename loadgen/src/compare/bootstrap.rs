@@ -10,7 +10,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use serde::Serialize;
 
-use crate::compare::statistics::{expanded_tail, interpolated};
+use crate::compare::statistics::{expanded_tail, interpolated, median};
 
 /// A value and the 95 % interval around it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -130,6 +130,19 @@ pub fn middle(values: &[f64], seed: u64, resamples: usize) -> Estimate {
         })
     });
     between(value, resampled.collect(), expanded_tail((count - 1) as f64, count))
+}
+
+/// The median with its interval. There must be at least 2 values, all finite.
+pub fn median_of(values: &[f64], seed: u64, resamples: usize) -> Estimate {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
+    let mut resampled = Vec::with_capacity(resamples);
+    let mut drawn = values.to_vec();
+    for _ in 0..affordable(resamples, values.len()) {
+        drawn.iter_mut().for_each(|drawn| *drawn = values[rng.random_range(0..values.len())]);
+        resampled.extend(median(&drawn));
+    }
+    let value = median(values).unwrap_or_default();
+    between(value, resampled, expanded_tail((values.len() - 1) as f64, values.len()))
 }
 
 #[cfg(test)]

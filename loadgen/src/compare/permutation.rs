@@ -65,7 +65,27 @@ impl Deals {
         }
     }
 
-    /// Each deal: the repetitions (A's first, then B's) that are dealt to A.
+    /// How many ways there are.
+    pub fn len(&self) -> usize {
+        self.dealt.len() / self.a.max(1)
+    }
+
+    /// Whether there are none: nothing is dealt to A.
+    pub fn is_empty(&self) -> bool {
+        self.dealt.is_empty()
+    }
+
+    /// One way: the repetitions (A's first, then B's) that are dealt to A.
+    pub fn deal(&self, way: usize) -> &[u32] {
+        &self.dealt[way * self.a..(way + 1) * self.a]
+    }
+
+    /// The way it was: all of A's are dealt to A. It comes first.
+    pub fn seen(&self) -> &[u32] {
+        self.deal(0)
+    }
+
+    /// All ways.
     pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
         self.dealt.chunks_exact(self.a.max(1))
     }
@@ -143,14 +163,13 @@ impl Count {
     }
 }
 
-/// Any statistics, larger meaning more different: `of_deal` fills in those of one deal; the first deal is the one seen.
-pub fn step_down(deals: &Deals, figures: usize, mut of_deal: impl FnMut(&[u32], &mut [f64])) -> Vec<Chance> {
-    let mut statistics = vec![0.0; figures];
-    let seen: Vec<u32> = (0..deals.a as u32).collect();
-    of_deal(&seen, &mut statistics);
-    let mut count = Count::new(statistics.clone());
-    for deal in deals.iter() {
-        of_deal(deal, &mut statistics);
+/// The chances of the statistics seen, larger meaning more different; `of_way` fills in those of each way it could have come
+/// out, the one seen among them.
+pub fn step_down(seen: &[f64], ways: usize, mut of_way: impl FnMut(usize, &mut [f64])) -> Vec<Chance> {
+    let mut count = Count::new(seen.to_vec());
+    let mut statistics = vec![0.0; seen.len()];
+    for way in 0..ways {
+        of_way(way, &mut statistics);
         count.add(&statistics);
     }
     count.chances()
@@ -161,7 +180,7 @@ pub fn two_groups(values: &[Vec<Option<f64>>], handicaps: &[f64], deals: &Deals)
     let columns: Vec<Vec<f64>> = values.iter().map(|column| scores(column)).collect();
     let counts: Vec<f64> = values.iter().map(|column| column.iter().flatten().count() as f64).collect();
     let complete: Vec<bool> = values.iter().map(|column| column.iter().all(Option::is_some)).collect();
-    step_down(deals, values.len(), |deal, statistics| {
+    let statistics_of = |deal: &[u32], statistics: &mut [f64]| {
         for (figure, scores) in columns.iter().enumerate() {
             let sum: f64 = deal.iter().map(|n| scores[*n as usize]).sum();
             let in_a = if complete[figure] {
@@ -173,7 +192,10 @@ pub fn two_groups(values: &[Vec<Option<f64>>], handicaps: &[f64], deals: &Deals)
             let explained = if in_a > 0.0 && in_b > 0.0 { sum * sum * all / (in_a * in_b) } else { 0.0 };
             statistics[figure] = deviate(explained, (all - 2.0).max(1.0)) - handicaps[figure];
         }
-    })
+    };
+    let mut seen = vec![0.0; values.len()];
+    statistics_of(deals.seen(), &mut seen);
+    step_down(&seen, deals.len(), |way, statistics| statistics_of(deals.deal(way), statistics))
 }
 
 /// Pairs: `differences[figure][pair]`. If both sides were alike, each pair could as well have come out the other way round.
@@ -190,20 +212,17 @@ pub fn pairs(differences: &[Vec<Option<f64>>], handicaps: &[f64], limit: usize, 
             statistics[figure] = deviate(explained, (counts[figure] - 1.0).max(1.0)) - handicaps[figure];
         }
     };
-    let mut statistics = vec![0.0; differences.len()];
     let mut flipped = vec![false; pairs];
-    statistics_of(&flipped, &mut statistics);
-    let mut count = Count::new(statistics.clone());
+    let mut seen = vec![0.0; differences.len()];
+    statistics_of(&flipped, &mut seen);
     let all_ways = u32::try_from(pairs).ok().and_then(|pairs| 1_usize.checked_shl(pairs)).filter(|ways| *ways <= limit);
     let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
-    for way in 0..all_ways.unwrap_or(limit + 1) {
+    step_down(&seen, all_ways.unwrap_or(limit + 1), |way, statistics| {
         for (pair, flipped) in flipped.iter_mut().enumerate() {
             *flipped = if all_ways.is_some() { way >> pair & 1 == 1 } else { way > 0 && rng.random::<bool>() };
         }
-        statistics_of(&flipped, &mut statistics);
-        count.add(&statistics);
-    }
-    count.chances()
+        statistics_of(&flipped, statistics);
+    })
 }
 
 /// Outliers drawn in by size alone, the sign kept, so that turning a pair round turns its score round.

@@ -2,7 +2,7 @@
 //! differences are found, how often an interval holds the truth. Seeds are fixed, so a run of these tests is repeatable.
 //!
 //! The tables of docs/BENCHMARKING.md are printed by `tables`:
-//! `cargo test --release -p loadgen --lib compare::simulation::tables -- --ignored --nocapture`.
+//! `cargo test -p loadgen --lib compare::simulation::tables -- --ignored --nocapture`.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
@@ -108,6 +108,7 @@ struct Counted {
     single: Vec<usize>,
     covered: usize,
     found: usize,
+    found_alone: usize,
 }
 
 /// Compares alike servers, and the same with p99 made worse by 5 %.
@@ -124,6 +125,8 @@ fn count(comparisons: usize, sizes: (usize, usize), noise: Noise, scale: f64, se
         counted.covered += usize::from(outcomes[P99].ratio.is_some_and(|ratio| !ratio.excludes(1.0)));
         make_worse(&mut columns[P99], 1.05);
         counted.found += usize::from(compare(&columns, &settings)[P99].finding == Finding::Higher);
+        let alone = compare(&columns[P99..=P99], &settings);
+        counted.found_alone += usize::from(alone[0].finding == Finding::Higher);
     }
     counted
 }
@@ -180,16 +183,23 @@ fn the_interval_holds_the_truth_in_about_95_percent() {
     }
 }
 
-/// Pairs of a machine that drifts by 30 %: both sides of a pair drift alike.
-fn drifting_pairs(rng: &mut Xoshiro256PlusPlus, pairs: usize, noise: Noise, factor: f64) -> Vec<PairedColumn> {
+/// Pairs of a machine that drifts by 10 % from each to the next: both sides of a pair drift alike. With `factor`, p99 of B
+/// (and only that) is worse by it.
+fn drifting_pairs(
+    rng: &mut Xoshiro256PlusPlus,
+    pairs: usize,
+    noise: Noise,
+    scale: f64,
+    factor: f64,
+) -> Vec<PairedColumn> {
     let mut drift = 0.0;
-    let all: Vec<(Vec<f64>, Vec<f64>, f64)> = (0..pairs)
-        .map(|_| {
-            drift += 0.1 * deviate(rng, Noise::Normal);
-            (repetition(rng, noise, 1.0), repetition(rng, noise, 1.0), f64::exp(drift))
-        })
-        .collect();
+    let mut pair = || {
+        drift += 0.1 * deviate(rng, Noise::Normal);
+        (repetition(rng, noise, scale), repetition(rng, noise, scale), f64::exp(drift))
+    };
+    let all: Vec<(Vec<f64>, Vec<f64>, f64)> = (0..pairs).map(|_| pair()).collect();
     let column = |n: usize| {
+        let factor = if n == P99 { factor } else { 1.0 };
         let pair = |(a, b, drift): &(Vec<f64>, Vec<f64>, f64)| Some((a[n] * drift, b[n] * drift * factor));
         PairedColumn { pairs: all.iter().map(pair).collect(), weight: FIGURES[n].3 }
     };
@@ -202,9 +212,11 @@ fn pairs_of_alike_servers_raise_at_most_5_percent_false_alarms_however_the_machi
     let (mut any, mut found) = (0, 0);
     for n in 0..1000 {
         let (noise, pairs) = (NOISES[n % NOISES.len()], [6, 8, 12, 20][n / NOISES.len() % 4]);
-        any += usize::from(compare_pairs(&drifting_pairs(&mut rng, pairs, noise, 1.0), &quick(1)).iter().any(is_alarm));
+        any += usize::from(
+            compare_pairs(&drifting_pairs(&mut rng, pairs, noise, 1.0, 1.0), &quick(1)).iter().any(is_alarm),
+        );
         if n % 10 == 0 {
-            let worse = compare_pairs(&drifting_pairs(&mut rng, 20, Noise::Normal, 1.05), &quick(1));
+            let worse = compare_pairs(&drifting_pairs(&mut rng, 20, Noise::Normal, 1.0, 1.05), &quick(1));
             found += usize::from(worse[P99].finding == Finding::Higher);
         }
     }
@@ -215,25 +227,49 @@ fn pairs_of_alike_servers_raise_at_most_5_percent_false_alarms_however_the_machi
 #[test]
 #[ignore = "prints the tables of the documentation; takes minutes"]
 fn tables() {
-    let settings = Settings { resamples: 1000, deals: 1999, ..Settings::default() };
     println!(
-        "| noise | shape | repetitions | any false alarm | false alarm on p99 | interval holds 1 | p99 +5 % found |"
+        "| noise of p99 | shape | repetitions | any false alarm | p99 | interval holds 1 | +5 % found | with --figure p99 |"
     );
-    println!("|---|---|---|---|---|---|---|");
-    for scale in [1.0 / 3.0, 1.0, 5.0 / 3.0, 10.0 / 3.0] {
-        for noise in NOISES {
-            for n in [4, 5, 7, 10, 20] {
-                let counted = count(1000, (n, n), noise, scale, settings);
-                let share = |count: usize| 100.0 * count as f64 / counted.comparisons as f64;
-                println!(
-                    "| {:.0} % | {noise:?} | {n} + {n} | {:.1} % | {:.1} % | {:.1} % | {:.0} % |",
-                    scale * P99_NOISE * 100.0,
-                    share(counted.any),
-                    share(counted.single[P99]),
-                    share(counted.covered),
-                    share(counted.found)
-                );
-            }
+    println!("|---|---|---|---|---|---|---|---|");
+    let normal = [1.0 / 3.0, 1.0, 5.0 / 3.0, 10.0 / 3.0].map(|scale| (scale, Noise::Normal));
+    let others = [Noise::Heavy, Noise::Skewed, Noise::Outliers].map(|noise| (1.0, noise));
+    for (scale, noise) in normal.into_iter().chain(others) {
+        for n in [4, 5, 7, 10, 20] {
+            println!("{}", row(n, noise, scale));
         }
     }
+    println!("\n| noise of p99 | pairs | any false alarm | p99 +5 % found |\n|---|---|---|---|");
+    for (name, scale) in [("3 %", 1.0), ("5 %", 5.0 / 3.0)] {
+        for pairs in [6, 8, 12, 20, 40] {
+            println!("| {name} | {pairs} | {} |", paired_row(pairs, scale));
+        }
+    }
+}
+
+const MANY: Settings = Settings { seed: 1, resamples: 400, deals: 999, least: 0.01 };
+
+fn row(n: usize, noise: Noise, scale: f64) -> String {
+    let counted = count(1000, (n, n), noise, scale, MANY);
+    let share = |count: usize| 100.0 * count as f64 / counted.comparisons as f64;
+    format!(
+        "| {:.0} % | {noise:?} | {n} + {n} | {:.1} % | {:.1} % | {:.1} % | {:.0} % | {:.0} % |",
+        scale * P99_NOISE * 100.0,
+        share(counted.any),
+        share(counted.single[P99]),
+        share(counted.covered),
+        share(counted.found),
+        share(counted.found_alone)
+    )
+}
+
+fn paired_row(pairs: usize, scale: f64) -> String {
+    let mut rng = Xoshiro256PlusPlus::seed_from_u64(1);
+    let (mut any, mut found) = (0, 0);
+    for _ in 0..1000 {
+        let alike = drifting_pairs(&mut rng, pairs, Noise::Normal, scale, 1.0);
+        any += usize::from(compare_pairs(&alike, &MANY).iter().any(is_alarm));
+        let worse = drifting_pairs(&mut rng, pairs, Noise::Normal, scale, 1.05);
+        found += usize::from(compare_pairs(&worse, &MANY)[P99].finding == Finding::Higher);
+    }
+    format!("{:.1} % | {:.0} %", any as f64 / 10.0, found as f64 / 10.0)
 }

@@ -1,0 +1,159 @@
+//! Two sides compared: every figure, the shape of the distribution, and what a reader should know besides.
+
+use crate::compare::comparable::{self, Difference};
+use crate::compare::family;
+use crate::compare::notes;
+use crate::compare::outcome::{Outcome, Settings, Verdict, Weight};
+use crate::compare::set::{self, Set};
+use crate::compare::shape::{self, Shape};
+use crate::measure::Latencies;
+use crate::record::figures::{FIGURES, Figure, Unit};
+
+/// What is looked at first, if nothing was asked about by name.
+const MAIN: [&str; 1] = ["p99"];
+
+/// What gets more weight than the rest.
+const HEADLINES: [&str; 4] = ["p50", "completion-p99", "deliveries", "server-cpu"];
+
+/// Figures of the load generator, not of the server: only compared when asked about.
+const OF_LOADGEN: [&str; 5] = ["own-cpu", "own-cpu-share", "own-lag-p99", "schedule-error-p99", "late"];
+
+/// What is to be compared, and how.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Only these figures; all that are the server's if there are none.
+    pub figures: Vec<&'static Figure>,
+    /// How it is reckoned.
+    pub settings: Settings,
+}
+
+/// One figure of both sides.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// The figure.
+    pub figure: &'static Figure,
+    /// What the comparison came to.
+    pub outcome: Outcome,
+}
+
+/// A comparison.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// The figures that both sides have.
+    pub rows: Vec<Row>,
+    /// The distribution of corrected latencies; none without at least two repetitions a side and some latencies.
+    pub shape: Option<Shape>,
+    /// In what the results differ.
+    pub differences: Vec<Difference>,
+    /// What a reader should know. Sentences.
+    pub notes: Vec<String>,
+    /// Usable repetitions of A and of B.
+    pub repetitions: (usize, usize),
+}
+
+impl Row {
+    /// The verdict on B.
+    pub fn verdict(&self) -> Verdict {
+        self.outcome.verdict(self.figure.better)
+    }
+
+    /// A count of what should not happen, and which did not happen on either side.
+    pub fn is_clean(&self) -> bool {
+        self.is_count() && self.outcome.a.iter().chain(&self.outcome.b).all(|count| *count == 0.0)
+    }
+
+    /// Whether it is a count: then sums are told, not medians.
+    pub fn is_count(&self) -> bool {
+        self.figure.unit == Unit::Count
+    }
+}
+
+/// How important a figure is when nothing was asked about by name.
+pub fn weight(figure: &Figure) -> Weight {
+    if MAIN.contains(&figure.key) {
+        Weight::Main
+    } else if HEADLINES.contains(&figure.key) {
+        Weight::Headline
+    } else {
+        Weight::Further
+    }
+}
+
+/// Whether a figure is compared without being asked about.
+pub fn is_of_server(figure: &Figure) -> bool {
+    !OF_LOADGEN.contains(&figure.key)
+}
+
+/// Compares two sides; whether they may be compared is not looked at here.
+pub fn compare(a: &Set, b: &Set, options: &Options) -> Comparison {
+    let asked = !options.figures.is_empty();
+    let figures: Vec<&'static Figure> =
+        if asked { options.figures.clone() } else { FIGURES.iter().filter(|figure| is_of_server(figure)).collect() };
+    let weight = |figure: &Figure| if asked { Weight::Main } else { weight(figure) };
+    let columns = figures.iter().map(|figure| (*figure, set::column(figure, weight(figure), a, b)));
+    let measured = |values: &[Option<f64>]| values.iter().any(Option::is_some);
+    let (figures, columns): (Vec<_>, Vec<_>) =
+        columns.filter(|(_, column)| measured(&column.a) && measured(&column.b)).unzip();
+    let outcomes = family::compare(&columns, &options.settings);
+    let rows: Vec<Row> = figures.into_iter().zip(outcomes).map(|(figure, outcome)| Row { figure, outcome }).collect();
+    let (of_a, of_b) = (a.repetitions(), b.repetitions());
+    let latencies_a: Vec<&Latencies> = of_a.iter().map(|repetition| &repetition.measurement.corrected).collect();
+    let latencies_b: Vec<&Latencies> = of_b.iter().map(|repetition| &repetition.measurement.corrected).collect();
+    let shape = shape::compare(&latencies_a, &latencies_b, &options.settings);
+    let mut comparison = Comparison {
+        rows,
+        shape,
+        differences: comparable::differences(a, b),
+        notes: Vec::new(),
+        repetitions: (of_a.len(), of_b.len()),
+    };
+    comparison.notes = notes::notes(a, b, &comparison, &options.settings);
+    comparison
+}
+
+impl Comparison {
+    /// The row of a figure.
+    pub fn row(&self, key: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.figure.key == key)
+    }
+
+    /// What the distributions look like beside each other, in one sentence.
+    ///
+    /// Where no figure differs the sentence does not say that a part of the distribution does: that would be one more chance
+    /// of a false alarm.
+    pub fn shape_sentence(&self) -> String {
+        let Some(shape) = &self.shape else {
+            return "There are too few repetitions, or too few latencies, to compare their distribution.".into();
+        };
+        let differs = self.rows.iter().any(|row| row.verdict().is_difference());
+        let sentence = shape.sentence();
+        match shape.points.iter().any(|point| point.differs) && !differs {
+            true => {
+                let sentence = sentence.trim_end_matches('.');
+                format!(
+                    "Looked at alone, the curves would say: {sentence}; but no figure differs, so it may be chance."
+                )
+            }
+            false => sentence,
+        }
+    }
+
+    /// The whole in one sentence.
+    pub fn headline(&self) -> String {
+        let named = |verdict: Verdict| {
+            let rows = self.rows.iter().filter(|row| row.verdict() == verdict);
+            rows.map(|row| row.figure.title).collect::<Vec<_>>().join(", ")
+        };
+        let (worse, better) = (named(Verdict::Worse), named(Verdict::Better));
+        match (worse.is_empty(), better.is_empty()) {
+            (false, true) => format!("B is worse in {worse}."),
+            (false, false) => format!("B is worse in {worse}, and better in {better}."),
+            (true, false) => format!("B is better in {better}, and worse in nothing."),
+            (true, true) if self.rows.is_empty() => "There is no figure that both sides have.".into(),
+            (true, true) if self.rows.iter().all(|row| row.verdict() == Verdict::NotEnough) => {
+                "There is no telling: not enough repetitions.".into()
+            }
+            (true, true) => "No difference.".into(),
+        }
+    }
+}
