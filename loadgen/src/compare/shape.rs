@@ -60,7 +60,8 @@ struct Cumulated {
 impl Cumulated {
     fn new(repetitions: &[&Latencies]) -> Self {
         let values = |latencies: &Latencies| {
-            let recorded = latencies.histogram().iter_recorded();
+            let histogram = latencies.histogram();
+            let recorded = histogram.iter_recorded();
             recorded.map(|value| (value.value_iterated_to(), value.count_at_value())).collect::<Vec<_>>()
         };
         let of_each: Vec<Vec<(u64, u64)>> = repetitions.iter().map(|latencies| values(latencies)).collect();
