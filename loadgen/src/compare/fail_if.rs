@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::compare::bootstrap::median_of;
 use crate::compare::outcome::{Finding, Outcome, REPETITIONS_MIN, Settings};
 use crate::compare::shape::percent;
+use crate::record::Repetition;
 use crate::record::figures::{FIGURES, Figure, Unit, find};
 use crate::units::{Size, Span};
 
@@ -130,6 +131,27 @@ impl Condition {
             },
         };
         Judged { condition: self.text.clone(), met, sentence }
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether it is about a change from A to B, and not about a value.
+    pub fn is_change(&self) -> bool {
+        matches!(self.bound, Bound::Change(_))
+    }
+
+    /// Whether one repetition, looked at by itself, meets it; none if the figure was not measured, or it is about a change.
+    pub fn is_met_by(&self, repetition: &Repetition) -> Option<bool> {
+        match self.bound {
+            Bound::Change(_) => None,
+            Bound::Value(bound) => {
+                let value = self.figure.value(repetition)?;
+                Some(if self.above { value > bound } else { value < bound })
+            }
+        }
     }
 
     fn is_beyond(&self, low: f64, high: f64, bound: f64) -> Met {
