@@ -158,7 +158,9 @@ impl Condition {
             let meets = |count: &&f64| if self.above { **count > value } else { **count < value };
             let meeting = outcome.b.iter().filter(meets).count();
             let met = if meeting > 0 { Met::Yes } else { Met::No };
-            return (met, format!("{title}: so it is in {meeting} of B's {} repetitions", outcome.b.len()));
+            let side = if self.above { "above" } else { "below" };
+            let (shown, all) = (self.figure.format(value), outcome.b.len());
+            return (met, format!("{title} is {side} {shown} in {meeting} of B's {all} repetitions"));
         }
         if outcome.b.len() < REPETITIONS_MIN {
             return (Met::Unknown, format!("{title}: {}", not_enough(REPETITIONS_MIN, outcome.b.len())));
