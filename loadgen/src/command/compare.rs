@@ -143,7 +143,7 @@ fn judge(conditions: &[Condition], a: &Set, b: &Set, settings: &Settings) -> Vec
     let judge = |condition: &Condition| {
         let column = set::column(condition.figure(), Weight::Main, a, b);
         let measured = |values: &[Option<f64>]| values.iter().any(Option::is_some);
-        let outcome = match measured(&column.a) && measured(&column.b) {
+        let outcome = match (measured(&column.a) || !condition.is_change()) && measured(&column.b) {
             true => family::compare(&[column], settings).into_iter().next(),
             false => None,
         };

@@ -120,10 +120,22 @@ impl Condition {
         self.figure
     }
 
-    /// What comes of it, given the comparison of its figure; none if the figure was not measured on a side.
+    /// Whether it is about a change from A to B; else it is about B alone.
+    pub fn is_change(&self) -> bool {
+        matches!(self.bound, Bound::Change(_))
+    }
+
+    /// What comes of it, given the comparison of its figure; none if the figure was not measured where it had to be.
     pub fn judge(&self, outcome: Option<&Outcome>, settings: &Settings) -> Judged {
         let (met, sentence) = match outcome {
-            None => (Met::Unknown, format!("{} was not measured on both sides", self.figure.title)),
+            None => (
+                Met::Unknown,
+                format!(
+                    "{} was not measured{}",
+                    self.figure.title,
+                    if self.is_change() { " on both sides" } else { " in B" }
+                ),
+            ),
             Some(outcome) => match self.bound {
                 Bound::Change(change) => self.of_change(outcome, change),
                 Bound::Value(value) => self.of_value(outcome, value, settings),
