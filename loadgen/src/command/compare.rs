@@ -108,7 +108,7 @@ fn compared(args: &CompareArgs) -> Result<(String, Vec<Judged>), Failure> {
     let text = if args.json {
         json_of(&a, &b, &comparison, &judged)?
     } else {
-        table::text(&comparison, &judged, terminal::colours())
+        table::heading(&a, &b) + &table::text(&comparison, &judged, terminal::colours())
     };
     Ok((text, judged))
 }
@@ -182,7 +182,12 @@ pub(super) fn write_page(path: &Path, a: &Set, b: &Set, comparison: &Comparison)
     let reports = |set: &Set| -> Vec<Report> { set.reports().cloned().collect() };
     let rows: Vec<_> = comparison.rows.iter().filter(|row| !row.is_clean()).map(table::words).collect();
     let title = format!("{} and {}", names(a), names(b));
-    page::write(path.to_owned(), &compare_page(&title, &reports(a), &reports(b), &rows)).map(drop)
+    let distribution = format!("Distribution: {}", comparison.shape_sentence());
+    let mattering = comparison.differences.iter().filter(|difference| difference.matters);
+    let mut notes: Vec<String> = mattering.map(|difference| format!("{}.", difference.words())).collect();
+    notes.push(distribution);
+    notes.extend(comparison.notes.iter().cloned());
+    page::write(path.to_owned(), &compare_page(&title, &reports(a), &reports(b), &rows, &notes)).map(drop)
 }
 
 /// The names of the results' folders.

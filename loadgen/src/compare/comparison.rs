@@ -129,10 +129,21 @@ fn rows(figures: &[(&'static Figure, Weight)], a: &Set, b: &Set, options: &Optio
 /// What comes of each condition. Each is judged by itself: it was asked about, so it is no part of the family of figures.
 pub fn judge(conditions: &[Condition], a: &Set, b: &Set, options: &Options) -> Vec<Judged> {
     let judge = |condition: &Condition| {
-        let rows = rows(&[(condition.figure(), Weight::Main)], a, b, options);
-        condition.judge(rows.first().map(|row| &row.outcome), &options.settings)
+        let outcome = if condition.is_change() {
+            rows(&[(condition.figure(), Weight::Main)], a, b, options).pop().map(|row| row.outcome)
+        } else {
+            of_value(condition.figure(), a, b, &options.settings)
+        };
+        condition.judge(outcome.as_ref(), &options.settings)
     };
     conditions.iter().map(judge).collect()
+}
+
+/// For a condition on B's own value: A need not have been measured, and pairs do not matter.
+fn of_value(figure: &'static Figure, a: &Set, b: &Set, settings: &Settings) -> Option<Outcome> {
+    let column = set::column(figure, Weight::Main, a, b);
+    let is_measured = column.b.iter().any(Option::is_some);
+    is_measured.then(|| family::compare(&[column], settings).pop()).flatten()
 }
 
 impl Comparison {

@@ -13,6 +13,9 @@ use crate::search::strategy::Bounds;
 /// The most that is ever tried, if nothing is said.
 const TO_BY_FROM: f64 = 1000.0;
 
+/// The most that can be tried at all, as the scenario allows no more.
+const MOST: f64 = 10_000_000.0;
+
 /// The arguments of `loadgen search`.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
@@ -102,11 +105,11 @@ impl SearchArgs {
         }
         let now = if whole { scenario.connections.subscribers as f64 } else { scenario.load.rate_per_s };
         let from = self.from.unwrap_or(now);
-        let to = self.to.unwrap_or(from * TO_BY_FROM).min(10_000_000.0);
+        let to = self.to.unwrap_or((from * TO_BY_FROM).min(MOST));
         let least = if whole { 1.0 } else { 0.001 };
-        if !(from >= least && to >= from) {
+        if !(from >= least && to >= from && to <= MOST) {
             return Err(Failure::usage(format!(
-                "--from {from} --to {to}: --from is {least} or more, --to not less than it"
+                "--from {from} --to {to}: --from is {least} or more, --to not less than it and {MOST} at most"
             )));
         }
         Ok(Bounds { from, to, precision: 1.0 + self.precision / 100.0, whole })
