@@ -103,7 +103,7 @@ fn compared(args: &CompareArgs) -> Result<(String, Vec<Judged>), Failure> {
     let comparison = crate::compare::compare(&a, &b, &options);
     let judged = comparison::judge(&conditions, &a, &b, &options);
     if let Some(path) = &args.html {
-        write_page(path, &a, &b, &comparison)?;
+        write_page(path, &format!("{} and {}", names(&a), names(&b)), &a, &b, &comparison)?;
     }
     let text = if args.json {
         json_of(&a, &b, &comparison, &judged)?
@@ -178,16 +178,15 @@ pub(super) fn met(judged: &[Judged]) -> Result<(), Failure> {
 ///
 /// # Errors
 /// If it cannot be written.
-pub(super) fn write_page(path: &Path, a: &Set, b: &Set, comparison: &Comparison) -> Result<(), Failure> {
+pub(super) fn write_page(path: &Path, title: &str, a: &Set, b: &Set, comparison: &Comparison) -> Result<(), Failure> {
     let reports = |set: &Set| -> Vec<Report> { set.reports().cloned().collect() };
     let rows: Vec<_> = comparison.rows.iter().filter(|row| !row.is_clean()).map(table::words).collect();
-    let title = format!("{} and {}", names(a), names(b));
     let distribution = format!("Distribution: {}", comparison.shape_sentence());
     let mattering = comparison.differences.iter().filter(|difference| difference.matters);
     let mut notes: Vec<String> = mattering.map(|difference| format!("{}.", difference.words())).collect();
     notes.push(distribution);
     notes.extend(comparison.notes.iter().cloned());
-    page::write(path.to_owned(), &compare_page(&title, &reports(a), &reports(b), &rows, &notes)).map(drop)
+    page::write(path.to_owned(), &compare_page(title, &reports(a), &reports(b), &rows, &notes)).map(drop)
 }
 
 /// The names of the results' folders.

@@ -123,9 +123,11 @@ impl Results {
         let comparison = compare(a, b, options);
         let judged = comparison::judge(conditions, a, b, options);
         let json = json_of(a, b, &comparison, &judged)?;
-        write_page(&self.folder.join(PAGE), a, b, &comparison)?;
+        let revision = |set: &Set| set.sources[0].report.environment.server_revision.clone();
+        let title = format!("{} and {}", revision(a), revision(b));
+        write_page(&self.folder.join(PAGE), &title, a, b, &comparison)?;
         page::write(self.folder.join(DOCUMENT), &json)?;
-        let table = table::text(&comparison, &judged, terminal::colours());
+        let table = table::heading(a, b) + &table::text(&comparison, &judged, terminal::colours());
         Ok(Shown { table, json, judged })
     }
 }
