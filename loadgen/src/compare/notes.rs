@@ -1,16 +1,17 @@
 //! What a reader of a comparison should know besides its figures. Sentences.
 
-use crate::compare::comparison::{Comparison, Row, is_of_server, weight};
+use crate::compare::comparison::{Comparison, Options, Row, is_of_server, weight};
 use crate::compare::family::{self, Column};
-use crate::compare::outcome::{REPETITIONS_MIN, Remark, Settings, Verdict, Weight};
+use crate::compare::outcome::{PAIRS_MIN, REPETITIONS_MIN, Remark, Settings, Verdict, Weight};
 use crate::compare::set::{self, Set};
 use crate::compare::shape::percent;
 use crate::record::figures::{FIGURES, Figure, grouped};
 
 /// All notes, the weightiest first.
-pub fn notes(a: &Set, b: &Set, comparison: &Comparison, settings: &Settings) -> Vec<String> {
+pub fn notes(a: &Set, b: &Set, comparison: &Comparison, options: &Options) -> Vec<String> {
+    let settings = &options.settings;
     let mut notes = Vec::new();
-    notes.extend(too_few(comparison));
+    notes.extend(if options.paired { too_few_pairs(comparison) } else { too_few(comparison) });
     notes.extend(comparison.rows.iter().filter_map(counted));
     notes.extend(alone_only(comparison));
     notes.extend(too_small(comparison, settings));
@@ -33,6 +34,13 @@ fn too_few(comparison: &Comparison) -> Option<String> {
             "A has {a} and B has {b} usable repetitions; a verdict takes {REPETITIONS_MIN} of each, 5 to 10 are better: \
              loadgen run --repetitions 5, or more results with --a and --b."
         )
+    })
+}
+
+fn too_few_pairs(comparison: &Comparison) -> Option<String> {
+    let pairs = comparison.repetitions.0.min(comparison.repetitions.1);
+    (pairs < PAIRS_MIN).then(|| {
+        format!("There are {pairs} usable pairs; a verdict takes {PAIRS_MIN}, 20 or more are better: --pairs 20.")
     })
 }
 

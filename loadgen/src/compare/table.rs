@@ -5,9 +5,24 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use crate::compare::comparison::{Comparison, Row};
 use crate::compare::fail_if::{Judged, Met};
 use crate::compare::outcome::{Remark, Verdict};
+use crate::compare::set::{Set, Source};
 use crate::compare::shape::percent;
 use crate::page::compare::CompareRow;
 use crate::record::figures::grouped;
+
+/// Which results are compared: a line each.
+pub fn heading(a: &Set, b: &Set) -> String {
+    let line = |set: &Set, source: &Source| {
+        let usable = source.report.repetitions.iter().filter(|repetition| repetition.is_usable()).count();
+        let revision = match source.report.environment.server_revision.as_str() {
+            "" => String::new(),
+            revision => format!("{revision}, "),
+        };
+        let repetitions = if usable == 1 { "repetition" } else { "repetitions" };
+        format!("{}: {} ({revision}{usable} {repetitions})\n", set.name, source.path.display())
+    };
+    [a, b].into_iter().flat_map(|set| set.sources.iter().map(move |source| line(set, source))).collect()
+}
 
 /// The whole of it. Without `colours` there is no escape sequence in it.
 pub fn text(comparison: &Comparison, judged: &[Judged], colours: bool) -> String {

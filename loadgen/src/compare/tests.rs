@@ -185,7 +185,8 @@ fn void_and_cut_repetitions_are_left_out_and_told() {
 
 #[test]
 fn what_must_not_be_compared_is_refused_with_both_values() {
-    let refused = |change: &dyn Fn(&mut Report)| {
+    type Change<'a> = &'a dyn Fn(&mut Report);
+    let refused = |change: Change<'_>| {
         let (one, mut other) = (sample(1, 4, 1.0), sample(2, 4, 1.0));
         change(&mut other);
         let (a, b) = both(one, other);
@@ -193,7 +194,7 @@ fn what_must_not_be_compared_is_refused_with_both_values() {
         assert!(comparable::check(&a, &b, true).is_ok());
         refused.err().map(|failure| (failure.exit_code(), failure.to_string()))
     };
-    let mattering: [(&dyn Fn(&mut Report), &str); 8] = [
+    let mattering: [(Change<'_>, &str); 8] = [
         (&|r| r.scenario.payload.bytes = Size(4096), "payload.bytes is 128 in A and 4KiB in B"),
         (&|r| r.scenario.connections.subscribers = 7, "connections.subscribers is 100 in A and 7 in B"),
         (&|r| r.scenario.target.url = "wss://x".into(), "the scheme of target.url is ws in A and wss in B"),
@@ -207,7 +208,7 @@ fn what_must_not_be_compared_is_refused_with_both_values() {
         let (code, told) = refused(change).expect(sentence);
         assert!(code == 2 && told.contains(sentence) && told.contains("--anyway"), "{told}");
     }
-    let fine: [&dyn Fn(&mut Report); 8] = [
+    let fine: [Change<'_>; 8] = [
         &|r| r.scenario.name = "other".into(),
         &|r| r.scenario.seed = 99,
         &|r| r.scenario.repetitions = 99,

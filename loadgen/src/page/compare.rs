@@ -27,8 +27,9 @@ pub struct CompareRow {
     pub class: &'static str,
 }
 
-/// The page. `a` and `b` are the runs of either side, one or several; `title` names both.
-pub fn compare_page(title: &str, a: &[Report], b: &[Report], rows: &[CompareRow]) -> String {
+/// The page. `a` and `b` are the runs of either side, one or several; `title` names both; `notes` are sentences that a
+/// reader should know besides the figures.
+pub fn compare_page(title: &str, a: &[Report], b: &[Report], rows: &[CompareRow], notes: &[String]) -> String {
     let (class, headline) = verdict(rows);
     let body = html! {
         header {
@@ -40,7 +41,7 @@ pub fn compare_page(title: &str, a: &[Report], b: &[Report], rows: &[CompareRow]
         section.verdict.(class) {
             p.headline { (headline) }
             @let void = void(a, b);
-            @if !void.is_empty() { ul { @for reason in &void { li { (reason) } } } }
+            @if !void.is_empty() || !notes.is_empty() { ul { @for sentence in void.iter().chain(notes) { li { (sentence) } } } }
         }
         section { h2 { "Figures" } (table(rows)) }
         section {

@@ -55,8 +55,8 @@ fn pages() -> Vec<String> {
     let entries = || reports.iter().chain(&reports).map(|report| Entry::new(report, "a/report.html".into())).collect();
     pages.push(index_page(HOSTILE, entries(), &[HOSTILE.into()]));
     pages.push(index_page("none", Vec::new(), &[]));
-    pages.push(compare_page(HOSTILE, &reports[..1], &reports[1..2], &rows()));
-    pages.push(compare_page("empty", &reports[2..], &[], &[]));
+    pages.push(compare_page(HOSTILE, &reports[..1], &reports[1..2], &rows(), &[HOSTILE.to_owned()]));
+    pages.push(compare_page("empty", &reports[2..], &[], &[], &[]));
     pages
 }
 
@@ -141,7 +141,7 @@ fn a_comparison_begins_with_what_is_worse() {
     let a = [small().report()];
     let of = |classes: &[&str]| {
         let rows: Vec<_> = rows().into_iter().filter(|row| classes.contains(&row.class)).collect();
-        compare_page("A and B", &a, &a, &rows)
+        compare_page("A and B", &a, &a, &rows, &[])
     };
     assert!(of(&["worse", "better"]).contains("B is worse in p99 worse, and better in p99 better."));
     assert!(of(&["better", "same"]).contains("B is better in p99 better, and worse in nothing."));

@@ -132,6 +132,12 @@ impl Recorder {
         self.failure.as_ref()
     }
 
+    /// Sets where the server listens and how it was called, which is known only when it runs.
+    pub fn server(&mut self, url: &str, command: &[String]) {
+        self.report.scenario.target.url = url.to_owned();
+        self.report.environment.server_command = command.to_vec();
+    }
+
     /// Sets what the machine can do; it is written with the next write.
     pub fn ceiling(&mut self, ceiling: Ceiling) {
         self.report.ceiling = Some(ceiling);

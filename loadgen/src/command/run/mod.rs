@@ -55,7 +55,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// A report as it is at the beginning.
-fn begun(scenario: &Scenario, server: Option<&ServerProbe>, now: OffsetDateTime) -> Report {
+pub(super) fn begun(scenario: &Scenario, server: Option<&ServerProbe>, now: OffsetDateTime) -> Report {
     Report {
         format: FORMAT.into(),
         version: VERSION,
@@ -90,7 +90,7 @@ fn repetitions(
 }
 
 /// What `ended_early` says.
-fn why(failure: &Failure) -> String {
+pub(super) fn why(failure: &Failure) -> String {
     match failure {
         Failure::Interrupted(_) => "interrupted".into(),
         other => other.to_string(),
