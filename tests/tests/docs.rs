@@ -134,7 +134,10 @@ fn the_flags_of_loadgen_that_the_documents_show_are_in_the_help_of_the_command()
             let outside = |text: &str, quote| text.split(quote).step_by(2).collect::<Vec<_>>().join(" ");
             let line = outside(&outside(&line, '\''), '"');
             let calls = line.split(['|', '#']).filter_map(|part| part.trim().split_once("loadgen "));
-            for (_, call) in calls.filter(|(path, _)| path.ends_with('/')) {
+            for (path, call) in calls {
+                let Some(call) = (if path.ends_with('/') { Some(call) } else { call.strip_prefix("-- ") }) else {
+                    continue;
+                };
                 let command = call.split_whitespace().next().unwrap_or_default();
                 let (_, help, _) = run_to_end("loadgen", &[command, "--help"]);
                 let flags = call.split_whitespace().filter(|word| word.starts_with("--"));
