@@ -1,3 +1,5 @@
+//! Repetitions made by what plays a fleet: recorded whole, cut short, judged.
+
 use std::path::Path;
 
 use super::*;
