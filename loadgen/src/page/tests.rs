@@ -132,7 +132,7 @@ fn a_void_run_says_so_on_top_and_a_valid_one_does_not() {
     }
     let page = run_page(&report);
     assert!(page.contains("Void: these figures must not be used."));
-    assert!(page.contains("Repetition 3: The load generator lagged by 25 ms."));
+    assert!(page.contains("Repetition 1, similarly in 2 and 3: The load generator lagged by 25 ms."));
     assert!(index_page("x", vec![Entry::new(&report, "a".into())], &[]).contains("VOID"));
 }
 
@@ -153,6 +153,22 @@ fn a_comparison_begins_with_what_is_worse() {
 fn a_page_of_many_long_repetitions_stays_small() {
     let page = run_page(&Sample { repetitions: 40, seconds: 60, ..small() }.report());
     assert!(page.len() < 4_000_000, "{} bytes", page.len());
+    let page = run_page(&Sample { repetitions: 2, seconds: 3600, ..small() }.report());
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
+}
+
+#[test]
+fn a_page_that_cannot_be_written_does_not_stop_the_index() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        let folder = root.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(REPORT_FILE), serde_json::to_vec(&small().report()).unwrap()).unwrap();
+    }
+    // A link into nothing: neither there nor to be written.
+    std::os::unix::fs::symlink("none/report.html", root.path().join("one/report.html")).unwrap();
+    let written = write_pages(root.path()).unwrap();
+    assert_eq!(written, [root.path().join("two/report.html"), root.path().join("index.html")]);
 }
 
 #[test]
