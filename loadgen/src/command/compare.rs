@@ -20,10 +20,13 @@ use crate::terminal;
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 VERDICTS
-  better, worse            B differs, and by more than --least. Among all figures compared together, the
-                           chance that alike servers are called different anywhere is at most 5%.
-  no difference (±3.1%)    None could be shown; one of about that size would have been.
-  not enough repetitions   Fewer than 4 usable repetitions on a side.
+  better, worse           B differs, and by more than --least. Among all figures compared
+                          together, the chance that alike servers are called different
+                          anywhere is at most 5%.
+  no difference (±3.1%)   None could be shown; one of about that size would have been.
+  not certain             It would count if it were the only figure; see the notes.
+  not enough repetitions  Fewer than 4 usable repetitions on a side.
+  A and B are medians; B / A is the median of the ratios of all of B's to all of A's.
 
 EXIT CODES
   0 compared, whatever the verdict; 99 a condition of --fail-if is met; 1 a result cannot be read;
@@ -34,7 +37,7 @@ EXAMPLES
   loadgen compare --a main-1 --a main-2 --b branch-1 --b branch-2 --html comparison.html")]
 pub struct CompareArgs {
     /// Two result folders: A, what was before, and B, what is judged
-    #[arg(value_name = "DIR", num_args = 2, required_unless_present_all = ["a", "b"], conflicts_with_all = ["a", "b"])]
+    #[arg(value_names = ["A", "B"], num_args = 2, required_unless_present_all = ["a", "b"], conflicts_with_all = ["a", "b"])]
     pub folders: Vec<PathBuf>,
 
     /// A result of side A; may be given again, the repetitions of all are taken together
@@ -181,12 +184,8 @@ pub(super) fn met(judged: &[Judged]) -> Result<(), Failure> {
 pub(super) fn write_page(path: &Path, title: &str, a: &Set, b: &Set, comparison: &Comparison) -> Result<(), Failure> {
     let reports = |set: &Set| -> Vec<Report> { set.reports().cloned().collect() };
     let rows: Vec<_> = comparison.rows.iter().filter(|row| !row.is_clean()).map(table::words).collect();
-    let distribution = format!("Distribution: {}", comparison.shape_sentence());
-    let mattering = comparison.differences.iter().filter(|difference| difference.matters);
-    let mut notes: Vec<String> = mattering.map(|difference| format!("{}.", difference.words())).collect();
-    notes.push(distribution);
-    notes.extend(comparison.notes.iter().cloned());
-    page::write(path.to_owned(), &compare_page(title, &reports(a), &reports(b), &rows, &notes)).map(drop)
+    page::write(path.to_owned(), &compare_page(title, &reports(a), &reports(b), &rows, &table::told(comparison)))
+        .map(drop)
 }
 
 /// The names of the results' folders.
@@ -241,7 +240,10 @@ mod tests {
         let page = folder.path().join("page.html");
         let fine = CompareArgs { html: Some(page.clone()), ..arguments([&a, &b]) };
         assert_eq!(run_quietly(&fine), Ok(()));
-        assert!(std::fs::read_to_string(page).unwrap().contains("before and after"));
+        let page = std::fs::read_to_string(page).unwrap();
+        for part in ["before and after", "What to know", "None on either side: ", "slower"] {
+            assert!(page.contains(part), "{part} is not on the page");
+        }
         let conditions = vec!["p50>+5%".into(), "p50>+900%".into(), "max>1us".into()];
         let failure = run_quietly(&CompareArgs { fail_if: conditions, ..arguments([&a, &b]) }).unwrap_err();
         assert_eq!(failure.exit_code(), 99);

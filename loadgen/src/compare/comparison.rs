@@ -4,7 +4,7 @@ use crate::compare::comparable::{self, Difference};
 use crate::compare::fail_if::{Condition, Judged};
 use crate::compare::family;
 use crate::compare::notes;
-use crate::compare::outcome::{Outcome, Settings, Verdict, Weight};
+use crate::compare::outcome::{Outcome, Remark, Settings, Verdict, Weight};
 use crate::compare::set::{self, Set};
 use crate::compare::shape::{self, Shape};
 use crate::measure::Latencies;
@@ -98,7 +98,10 @@ pub fn compare(a: &Set, b: &Set, options: &Options) -> Comparison {
     let (of_a, of_b) = (a.repetitions(), b.repetitions());
     let latencies_a: Vec<&Latencies> = of_a.iter().map(|repetition| &repetition.measurement.corrected).collect();
     let latencies_b: Vec<&Latencies> = of_b.iter().map(|repetition| &repetition.measurement.corrected).collect();
-    let shape = shape::compare(&latencies_a, &latencies_b, &options.settings);
+    let mut shape = shape::compare(&latencies_a, &latencies_b, &options.settings);
+    if let Some(shape) = &mut shape {
+        agree(shape, &rows);
+    }
     let mut comparison = Comparison {
         rows,
         shape,
@@ -146,6 +149,22 @@ fn of_value(figure: &'static Figure, a: &Set, b: &Set, settings: &Settings) -> O
     is_measured.then(|| family::compare(&[column], settings).pop()).flatten()
 }
 
+/// Figures that are quantiles of the distribution whose shape is told.
+const QUANTILES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
+
+/// Lets the shape say of these quantiles what the table says. Where the table calls a difference not certain among so many
+/// figures, the shape may.
+fn agree(shape: &mut Shape, rows: &[Row]) {
+    for (key, percentile) in QUANTILES {
+        let Some(row) = rows.iter().find(|row| row.figure.key == key) else { continue };
+        match row.verdict() {
+            Verdict::NotEnough => {}
+            Verdict::NoDifference if row.outcome.remark == Some(Remark::AloneOnly) => {}
+            verdict => shape.agree(percentile, verdict.is_difference()),
+        }
+    }
+}
+
 impl Comparison {
     /// The row of a figure.
     pub fn row(&self, key: &str) -> Option<&Row> {
@@ -183,12 +202,15 @@ impl Comparison {
         match (worse.is_empty(), better.is_empty()) {
             (false, true) => format!("B is worse in {worse}."),
             (false, false) => format!("B is worse in {worse}, and better in {better}."),
+            (true, false) if self.rows.iter().any(|row| row.verdict() == Verdict::NotEnough) => {
+                format!("B is better in {better}.")
+            }
             (true, false) => format!("B is better in {better}, and worse in nothing."),
             (true, true) if self.rows.is_empty() => "There is no figure that both sides have.".into(),
             (true, true) if self.rows.iter().all(|row| row.verdict() == Verdict::NotEnough) => {
                 "There is no telling: not enough repetitions.".into()
             }
-            (true, true) => "No difference.".into(),
+            (true, true) => "No difference is seen.".into(),
         }
     }
 }

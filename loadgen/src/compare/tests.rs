@@ -74,6 +74,25 @@ fn slow_the_tail(report: &mut Report) {
 }
 
 #[test]
+fn what_is_said_of_the_distribution_never_contradicts_the_table() {
+    for n in 0..12_u64 {
+        let mut slower = sample(500 + n, 5, [1.0, 1.04, 1.08][n as usize % 3]);
+        if n % 2 == 0 {
+            slow_the_tail(&mut slower);
+        }
+        let comparison = compared(sample(900 + n, 5, 1.0), slower);
+        let shape = comparison.shape.as_ref().expect("there are latencies");
+        for (key, percentile) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)] {
+            let row = comparison.row(key).expect("a figure of both sides");
+            let point = shape.points.iter().find(|point| point.percentile == percentile).expect("a quantile");
+            let may_differ = row.outcome.remark == Some(Remark::AloneOnly);
+            assert!(point.differs == row.verdict().is_difference() || may_differ, "{n}: {key}: {row:?} {point:?}");
+            assert!(!may_differ || !point.differs || point.ratio.excludes(1.0), "{n}: {point:?}");
+        }
+    }
+}
+
+#[test]
 fn alike_results_are_called_different_in_at_most_5_percent() {
     let alarms = (0..80).filter(|n| {
         let repetitions = [4, 5, 6, 8][n % 4];

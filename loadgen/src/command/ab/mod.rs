@@ -90,6 +90,7 @@ fn slices(
     let [a, b] = contestants.as_mut_slice() else { unreachable!("two were started") };
     results.started([a, b]);
     let plan = plan(args, a.scenario());
+    progress.begin_part("");
     progress.note(&format!("{} pairs of slices of {}", args.pairs, args.slice));
     let taken = slices::take(a, b, &plan, &results.environment(), progress, &mut |progress, pairs| {
         results.add(pairs);
