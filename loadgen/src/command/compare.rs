@@ -24,7 +24,7 @@ VERDICTS
                           together, the chance that alike servers are called different
                           anywhere is at most 5%.
   no difference (±3.1%)   None could be shown; one of about that size would have been.
-  not certain             It would count if it were the only figure; see the notes.
+  no difference proven    It would count if it were the only figure; see the notes.
   not enough repetitions  Fewer than 4 usable repetitions on a side.
   A and B are medians; B / A is the median of the ratios of all of B's to all of A's.
 

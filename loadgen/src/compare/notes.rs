@@ -5,7 +5,8 @@ use crate::compare::family::{self, Column};
 use crate::compare::outcome::{PAIRS_MIN, REPETITIONS_MIN, Remark, Settings, Verdict, Weight};
 use crate::compare::set::{self, Set};
 use crate::compare::shape::percent;
-use crate::record::figures::{FIGURES, Figure, grouped};
+use crate::compare::statistics::median;
+use crate::record::figures::{FIGURES, Figure, Unit, grouped};
 
 /// All notes, the weightiest first.
 pub fn notes(a: &Set, b: &Set, comparison: &Comparison, options: &Options) -> Vec<String> {
@@ -22,6 +23,7 @@ pub fn notes(a: &Set, b: &Set, comparison: &Comparison, options: &Options) -> Ve
     }
     notes.extend(a.left_out());
     notes.extend(b.left_out());
+    notes.extend(used_before(a, b, comparison));
     notes.extend(clean(comparison));
     notes.extend(ceilings(a, b, comparison));
     notes
@@ -132,6 +134,29 @@ fn not_in_turn(a: &Set, b: &Set, comparison: &Comparison) -> Option<String> {
         format!(
             "A ran from {from_a} to {to_a}, B from {from_b} to {to_b}: a machine that changed in between looks like a \
              difference. loadgen ab alternates between both."
+        )
+    })
+}
+
+/// Memory is what a server's process grew by: one that has served before has it already, and grows by less.
+fn used_before(a: &Set, b: &Set, comparison: &Comparison) -> Option<String> {
+    let medians = |set: &Set| {
+        let all = set.repetitions().into_iter().filter_map(|repetition| repetition.server.as_ref());
+        let (before, grown): (Vec<f64>, Vec<f64>) = all
+            .map(|server| (server.rss_before_bytes as f64, server.rss_bytes as f64 - server.rss_before_bytes as f64))
+            .unzip();
+        Some((median(&before)?, median(&grown)?))
+    };
+    let ((of_a, grown_a), (of_b, grown_b)) = (medians(a)?, medians(b)?);
+    let differs = comparison.row("server-rss").is_some_and(|row| row.verdict().is_difference());
+    // A difference at the beginning that is as great as what connections take is enough to make one at the end.
+    let apart = (of_a - of_b).abs() * 2.0 > grown_a.max(grown_b);
+    (differs && apart).then(|| {
+        format!(
+            "The server's process had {} before the first connection in A and {} in B: one that has served before grows by \
+             less, so its memory per connection means little. Start it anew for each result.",
+            Unit::Bytes.format(of_a),
+            Unit::Bytes.format(of_b)
         )
     })
 }

@@ -237,7 +237,7 @@ impl Shape {
         let told: Vec<String> = regions.iter().map(|region| self.told(region)).collect();
         let same = match regions.len() {
             1 if regions[0].len() == self.points.len() => "",
-            _ => "; elsewhere no difference is seen",
+            _ => "; elsewhere no difference is proven",
         };
         format!("B is {}{same}.", told.join(", "))
     }

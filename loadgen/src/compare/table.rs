@@ -104,7 +104,7 @@ fn verdict(row: &Row) -> String {
     let words = row.verdict().words();
     match (row.verdict(), row.outcome.remark, row.outcome.seen_from()) {
         (Verdict::NoDifference, Some(Remark::TooSmall), _) => format!("{words} worth telling"),
-        (Verdict::NoDifference, Some(Remark::AloneOnly), _) => "not certain, see notes".into(),
+        (Verdict::NoDifference, Some(Remark::AloneOnly), _) => "no difference proven, see notes".into(),
         (Verdict::NoDifference, None, Some(from)) => format!("{words} ({})", seen(from)),
         _ => words.to_owned(),
     }
@@ -168,6 +168,6 @@ mod tests {
         assert_eq!(words(&row(0.97, 1.0, 1.03, None)).verdict, "no difference (±3.0%)");
         assert_eq!(words(&row(0.25, 1.0, 4.0, None)).verdict, "no difference (up to ×4.0)");
         assert_eq!(words(&row(1.0, 1.0, 1.0, None)).verdict, "no difference (±<0.1%)");
-        assert_eq!(words(&row(2.0, 5.0, 15.0, Some(Remark::AloneOnly))).verdict, "not certain, see notes");
+        assert_eq!(words(&row(2.0, 5.0, 15.0, Some(Remark::AloneOnly))).verdict, "no difference proven, see notes");
     }
 }

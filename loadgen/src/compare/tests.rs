@@ -74,6 +74,19 @@ fn slow_the_tail(report: &mut Report) {
 }
 
 #[test]
+fn memory_of_a_server_that_has_served_before_is_told() {
+    let (a, mut b) = (sample(1, 5, 1.0), sample(2, 5, 1.0));
+    let told = |comparison: &Comparison| comparison.notes.iter().any(|note| note.contains("has served before"));
+    assert!(!told(&compared(a.clone(), b.clone())));
+    for server in b.repetitions.iter_mut().filter_map(|repetition| repetition.server.as_mut()) {
+        server.rss_before_bytes += (server.rss_bytes - server.rss_before_bytes) * 9 / 10;
+    }
+    let comparison = compared(a, b);
+    assert!(comparison.row("server-rss").unwrap().verdict().is_difference());
+    assert!(told(&comparison), "{:?}", comparison.notes);
+}
+
+#[test]
 fn what_is_said_of_the_distribution_never_contradicts_the_table() {
     for n in 0..12_u64 {
         let mut slower = sample(500 + n, 5, [1.0, 1.04, 1.08][n as usize % 3]);
