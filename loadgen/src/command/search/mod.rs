@@ -46,11 +46,11 @@ pub fn run(args: &SearchArgs) -> Result<(), Failure> {
         let scenario = args.vary.with(&scenario, load);
         progress.begin_part(&format!("run {number}: {load} {}", args.vary.unit()));
         let folder = folder.join(format!("{number:02}-{load}"));
-        let made = one_run(&scenario, &folder, &mut progress)?;
+        let made = one_run(&scenario, &folder, &mut progress);
         if progress.is_stopped() {
             return Err(Failure::Interrupted("interrupted: the runs made until then are kept".into()));
         }
-        Ok(Probe::of(load, &made, &conditions))
+        made.map(|made| Probe::of(load, &made, &conditions))
     });
     progress.clear();
     outcome.write(&folder.join(DOCUMENT))?;
@@ -77,13 +77,17 @@ fn search_with(
                 return Ok(());
             }
         };
-        let probe = try_load(load, outcome.probes.len() + 1)?;
+        let probe = match try_load(load, outcome.probes.len() + 1) {
+            // Under a greater load than one that went: connections were refused, say. That is an answer, too.
+            Err(Failure::Failed(why)) if !outcome.probes.is_empty() => Probe::failed(load, why),
+            tried => tried?,
+        };
         search.tell(probe.is_kept);
         outcome.probes.push(Probe { confirms, ..probe });
     }
 }
 
-/// One whole run, with a result of its own. One that cannot connect under this load is a repetition that kept nothing.
+/// One whole run, with a result of its own.
 fn one_run(scenario: &Scenario, folder: &Path, progress: &mut Progress) -> Result<Repetition, Failure> {
     let now = OffsetDateTime::now_utc();
     fs::create_dir_all(folder)
@@ -132,6 +136,24 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&outcome.json().unwrap()).unwrap();
         assert_eq!(json["largest_kept"].as_f64(), Some(kept));
         assert_eq!(json["probes"].as_array().map(Vec::len), Some(outcome.probes.len()));
+    }
+
+    #[test]
+    fn a_load_under_which_the_run_fails_is_missed_unless_it_is_the_first() {
+        let conditions = ["p99<1h".parse::<Condition>().unwrap()];
+        let refused = |load: f64| match load {
+            200.0.. => Err(Failure::failed("101 × HTTP 503")),
+            _ => Ok(Probe::of(load, &played(load), &conditions)),
+        };
+        let bounds = Bounds { from: 100.0, to: 1000.0, precision: 1.5, whole: true };
+        let mut outcome = Outcome::new(Vary::Connections, &conditions);
+        search_with(&mut Search::new(bounds), &mut outcome, &mut |load, _| refused(load)).unwrap();
+        assert!(matches!(outcome.found, Some(Found::Largest { kept, .. }) if kept < 200.0), "{:?}", outcome.found);
+        assert!(outcome.text(Path::new("x")).contains("101 × HTTP 503"));
+        let mut outcome = Outcome::new(Vary::Connections, &conditions);
+        let bounds = Bounds { from: 300.0, ..bounds };
+        let failure = search_with(&mut Search::new(bounds), &mut outcome, &mut |load, _| refused(load)).unwrap_err();
+        assert_eq!(failure, Failure::failed("101 × HTTP 503"));
     }
 
     #[test]

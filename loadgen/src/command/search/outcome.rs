@@ -28,6 +28,8 @@ pub struct Probe {
     pub is_kept: bool,
     /// Whether the load generator was itself the bottleneck.
     pub is_void: bool,
+    /// Why the run could not be made under this load, if it could not.
+    pub failure: Option<String>,
     /// Whether it was made to see again what was seen before.
     pub confirms: bool,
     /// The figures that the conditions are about: key and value.
@@ -67,10 +69,18 @@ impl Probe {
                 figures.push((figure.key, figure.value(repetition)));
             }
         }
-        Self { load, is_kept: holds && !is_void, is_void, confirms: false, figures }
+        Self { load, is_kept: holds && !is_void, is_void, failure: None, confirms: false, figures }
+    }
+
+    /// A run that could not be made under this load.
+    pub fn failed(load: f64, why: String) -> Self {
+        Self { load, is_kept: false, is_void: false, failure: Some(why), confirms: false, figures: Vec::new() }
     }
 
     fn words(&self) -> &'static str {
+        if self.failure.is_some() {
+            return "failed";
+        }
         match (self.is_kept, self.is_void, self.confirms) {
             (_, true, _) => "void",
             (true, _, true) => "kept again",
@@ -91,11 +101,21 @@ impl Outcome {
     /// For people.
     pub fn text(&self, folder: &Path) -> String {
         format!(
-            "{}\n{}\nFiles: {} (index.html, search.json, a folder for each run)\n",
+            "{}\n{}{}\nFiles: {} (index.html, search.json, a folder for each run)\n",
             self.table(),
+            self.failures(),
             self.sentence(),
             folder.display()
         )
+    }
+
+    /// Why runs could not be made, a line each.
+    fn failures(&self) -> String {
+        let line = |probe: &Probe| {
+            let why = probe.failure.as_ref()?;
+            Some(format!("With {} {}: {why}\n", grouped(probe.load), self.vary.unit()))
+        };
+        self.probes.iter().filter_map(line).collect()
     }
 
     fn table(&self) -> Table {
