@@ -67,7 +67,7 @@ pub struct Tally {
     pub late: u64,
     /// Due, but never sent: the server took nothing any more.
     pub unsent: u64,
-    /// HTTP publications answered with something else than 2xx, and WebSocket publishers' connections lost.
+    /// HTTP publications answered with something else than 2xx or not at all, and WebSocket publishers' connections lost.
     pub refused: u64,
     /// Publications that not every one of their subscribers got.
     pub incomplete: u64,

@@ -42,11 +42,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let folder = folder::create(args.out.as_deref(), &scenario.name, now)?;
     let mut recorder = Recorder::begin(&folder, begun(&scenario, server.as_ref(), now), now)?;
 
-    if args.ceiling {
-        progress.note("measuring the ceiling of this machine");
-        recorder.ceiling(ceiling::measure(&scenario, &mut progress)?);
-    }
-    let made = repetitions(&scenario, &mut recorder, server.as_mut(), &mut progress);
+    let measured = if args.ceiling { ceiling_of(&scenario, &mut recorder, &mut progress) } else { Ok(()) };
+    let made = measured.and_then(|()| repetitions(&scenario, &mut recorder, server.as_mut(), &mut progress));
     progress.clear();
     let (report, kept) = recorder.end(made.as_ref().err().map(why));
     let page = page::write_report(&folder, &report).map(drop);
@@ -68,6 +65,12 @@ fn begun(scenario: &Scenario, server: Option<&ServerProbe>, now: OffsetDateTime)
         ceiling: None,
         repetitions: Vec::new(),
     }
+}
+
+fn ceiling_of(scenario: &Scenario, recorder: &mut Recorder, progress: &mut Progress) -> Result<(), Failure> {
+    progress.note("measuring the ceiling of this machine");
+    recorder.ceiling(ceiling::measure(scenario, progress)?);
+    Ok(())
 }
 
 /// All repetitions, each on fresh connections, until one cannot be made or somebody ends it.
