@@ -8,7 +8,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::failure::Failure;
 use crate::fleet::message::{DriveOrder, Order, Report};
 use crate::fleet::{Drive, Driven, Fleet, Link, Watch};
-use crate::measure::{Connecting, Interval, Measurement};
+use crate::measure::{Connecting, Interval, Measurement, OwnWorker};
 use crate::scenario::LoadKind;
 use crate::units::Amount;
 use crate::verify::{Parties, Step};
@@ -114,6 +114,8 @@ struct Score {
     members: u32,
     base: Vec<u64>,
     whole: Measurement,
+    /// By member, whoever is the first to end.
+    workers: BTreeMap<u32, Vec<OwnWorker>>,
     left: u32,
     /// By index: from how many workers, and the sum.
     pieces: BTreeMap<i64, (u32, Interval)>,
@@ -232,6 +234,7 @@ impl Score {
             members,
             base: fleet.published.clone(),
             whole: Measurement::default(),
+            workers: BTreeMap::new(),
             left: members,
             pieces: BTreeMap::new(),
             intervals: Vec::new(),
@@ -252,7 +255,8 @@ impl Score {
                 }
             }
             Report::Interval { index, interval } => self.take_interval(index, *interval, watch),
-            Report::Driven(measurement) => {
+            Report::Driven(mut measurement) => {
+                self.workers.insert(member, std::mem::take(&mut measurement.workers));
                 self.whole.merge(&measurement);
                 self.left -= 1;
             }
@@ -300,6 +304,7 @@ impl Score {
             self.whole.tally.incomplete = whole.completed.incomplete_of(to_somebody);
             self.whole.completion = whole.completed.latency.clone();
         }
+        self.whole.workers = self.workers.into_values().flatten().collect();
         self.whole.window_ns = self.window.length_ns();
         Driven { measurement: self.whole, intervals: self.intervals, stopped }
     }

@@ -205,6 +205,8 @@ mod tests {
         let many = of(&scenario(2_000, 1, 0), 1_100).unwrap_err();
         assert!(many.to_string().contains("connections.publishers is 2000"), "{many}");
         assert_eq!(of(&scenario(1, 10, 2), 1_100), Ok(2));
+        let crowd = of(&scenario(1, 5_000, 0), 110).unwrap_err();
+        assert!(crowd.exit_code() == 2 && crowd.to_string().contains("want 556 processes"), "{crowd}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use crate::client::{Client, Wire, cause};
 use crate::fleet::message::Report;
 use crate::load::{Place, Role};
-use crate::measure::{Connecting, StormOutcome};
+use crate::measure::{Connecting, StormOutcome, count_cause};
 use crate::target::Part;
 use crate::worker::looking::SMALL_RECEIVE_BUFFER;
 use crate::worker::seat::{Alarm, Attempt, State};
@@ -219,7 +219,7 @@ impl Worker {
             Some(_) => &mut self.books.measurement.tally.closed,
             None => &mut self.closed_between,
         };
-        *closed.entry(cause).or_default() += 1;
+        count_cause(closed, cause);
     }
 
     /// An attempt to connect has failed.
@@ -228,13 +228,13 @@ impl Worker {
             Attempt::First => {
                 self.pace.settled();
                 if let Some(phase) = &mut self.connecting {
-                    *phase.figures.failures.entry(cause).or_default() += 1;
+                    count_cause(&mut phase.figures.failures, cause);
                 }
             }
             Attempt::Storm => {
                 self.pace.settled();
                 if let Some(storm) = &mut self.storm {
-                    *storm.outcome.failures.entry(cause).or_default() += 1;
+                    count_cause(&mut storm.outcome.failures, cause);
                 }
                 self.wait_and_try_again(slot, attempt, now_ns);
             }
@@ -363,7 +363,7 @@ impl Worker {
         if self.settle_http(index)
             && let Some(phase) = &mut self.connecting
         {
-            *phase.figures.failures.entry(cause).or_default() += 1;
+            count_cause(&mut phase.figures.failures, cause);
         }
     }
 
