@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use loadgen::command::{bare, ceiling, compare, report, run, scenario, worker};
+use loadgen::command::{ab, bare, ceiling, compare, report, run, scenario, search, worker};
 use loadgen::failure::Failure;
 
 /// Drives a WebSocket server with very many connections, measures fan-out latency without coordinated omission, and says
@@ -22,6 +22,8 @@ struct Arguments {
 enum Command {
     /// Make the repetitions of a scenario, and write and show what they gave
     Run(Box<run::RunArgs>),
+    /// Start two servers, load them in turns in short slices, and tell whether B differs from A
+    Ab(Box<ab::AbArgs>),
     /// Tell whether the result B is better or worse than the result A, or whether there is no difference to be seen
     Compare(Box<compare::CompareArgs>),
     /// Write the HTML page of a stored result, or an index over a folder of many
@@ -29,6 +31,8 @@ enum Command {
         /// The result's folder, or one with many of them below it
         dir: PathBuf,
     },
+    /// Find the largest load that keeps an objective
+    Search(Box<search::SearchArgs>),
     /// Measure what this machine can do at all: a bare loop of send(), no server
     Ceiling(Box<ceiling::CeilingArgs>),
     /// Print a complete, commented scenario file
@@ -43,8 +47,10 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(args) => run::run(&args),
+        Command::Ab(args) => ab::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Report { dir } => report::run(&dir),
+        Command::Search(args) => search::run(&args),
         Command::Ceiling(args) => ceiling::run(&args),
         Command::Scenario => scenario::run(),
         Command::Bare(args) => bare::run(&args),

@@ -1,29 +1,32 @@
 //! `loadgen compare A B`: is B better, worse, or is there no difference to be seen?
 
-use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::compare::fail_if::{self, Condition, Judged, Met};
 use crate::compare::json::Document;
-use crate::compare::outcome::{Settings, Weight};
-use crate::compare::set::{self, Set};
-use crate::compare::{Comparison, Options, comparable, family, table};
+use crate::compare::outcome::Settings;
+use crate::compare::set::Set;
+use crate::compare::{Comparison, Options, comparable, comparison, table};
 use crate::failure::Failure;
 use crate::page;
 use crate::page::compare::compare_page;
 use crate::record::Report;
 use crate::record::figures::Figure;
+use crate::terminal;
 
 /// What `loadgen compare` can be asked.
 #[derive(Debug, Clone, Args)]
 #[command(after_long_help = "\
 VERDICTS
-  better, worse            B differs, and by more than --least. Among all figures compared together, the
-                           chance that alike servers are called different anywhere is at most 5%.
-  no difference (±3.1%)    None could be shown; one of about that size would have been.
-  not enough repetitions   Fewer than 4 usable repetitions on a side.
+  better, worse           B differs, and by more than --least. Among all figures compared
+                          together, the chance that alike servers are called different
+                          anywhere is at most 5%.
+  no difference (±3.1%)   None could be shown; one of about that size would have been.
+  no difference proven    It would count if it were the only figure; see the notes.
+  not enough repetitions  Fewer than 4 usable repetitions on a side.
+  A and B are medians; B / A is the median of the ratios of all of B's to all of A's.
 
 EXIT CODES
   0 compared, whatever the verdict; 99 a condition of --fail-if is met; 1 a result cannot be read;
@@ -34,7 +37,7 @@ EXAMPLES
   loadgen compare --a main-1 --a main-2 --b branch-1 --b branch-2 --html comparison.html")]
 pub struct CompareArgs {
     /// Two result folders: A, what was before, and B, what is judged
-    #[arg(value_name = "DIR", num_args = 2, required_unless_present_all = ["a", "b"], conflicts_with_all = ["a", "b"])]
+    #[arg(value_names = ["A", "B"], num_args = 2, required_unless_present_all = ["a", "b"], conflicts_with_all = ["a", "b"])]
     pub folders: Vec<PathBuf>,
 
     /// A result of side A; may be given again, the repetitions of all are taken together
@@ -89,31 +92,53 @@ fn percent(text: &str) -> Result<f64, String> {
 /// that are met.
 pub fn run(args: &CompareArgs) -> Result<(), Failure> {
     let (text, judged) = compared(args)?;
-    print(&text)?;
+    terminal::print(&text)?;
     met(&judged)
 }
 
 /// Does all but printing: the text, and what came of the conditions.
 fn compared(args: &CompareArgs) -> Result<(String, Vec<Judged>), Failure> {
-    let conditions: Vec<Condition> =
-        args.fail_if.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(flag("--fail-if"))?;
-    let figures: Vec<&'static Figure> =
-        args.figure.iter().map(|key| fail_if::figure(key)).collect::<Result<_, _>>().map_err(flag("--figure"))?;
-    let settings = Settings { seed: args.seed, least: args.least, ..Settings::default() };
+    let (conditions, figures) = asked(&args.fail_if, &args.figure)?;
+    let settings = settings(args.seed, args.least);
     let (a, b) = sides(args)?;
     comparable::check(&a, &b, args.anyway)?;
-    let comparison = crate::compare::compare(&a, &b, &Options { figures: unique(figures), settings });
-    let judged = judge(&conditions, &a, &b, &settings);
+    let options = Options { figures, settings, paired: false };
+    let comparison = crate::compare::compare(&a, &b, &options);
+    let judged = comparison::judge(&conditions, &a, &b, &options);
     if let Some(path) = &args.html {
-        write_page(path, &a, &b, &comparison)?;
+        write_page(path, &format!("{} and {}", names(&a), names(&b)), &a, &b, &comparison)?;
     }
     let text = if args.json {
-        let document = Document::new(&a, &b, &comparison, judged.clone());
-        serde_json::to_string_pretty(&document).map_err(|error| Failure::failed(error.to_string()))? + "\n"
+        json_of(&a, &b, &comparison, &judged)?
     } else {
-        table::text(&comparison, &judged, colours())
+        table::heading(&a, &b) + &table::text(&comparison, &judged, terminal::colours())
     };
     Ok((text, judged))
+}
+
+/// The conditions of `--fail-if` and the figures of `--figure`.
+///
+/// # Errors
+/// A [`Failure::Usage`] that names what is wrong with one.
+pub(super) fn asked(fail_if: &[String], figure: &[String]) -> Result<(Vec<Condition>, Vec<&'static Figure>), Failure> {
+    let conditions = fail_if.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(flag("--fail-if"))?;
+    let figures: Vec<_> =
+        figure.iter().map(|key| fail_if::figure(key)).collect::<Result<_, _>>().map_err(flag("--figure"))?;
+    Ok((conditions, unique(figures)))
+}
+
+/// How it is reckoned; `least` as a share.
+pub(super) fn settings(seed: u64, least: f64) -> Settings {
+    Settings { seed, least, ..Settings::default() }
+}
+
+/// The comparison for machines.
+///
+/// # Errors
+/// If it cannot be written as JSON.
+pub(super) fn json_of(a: &Set, b: &Set, comparison: &Comparison, judged: &[Judged]) -> Result<String, Failure> {
+    let document = Document::new(a, b, comparison, judged.to_vec());
+    Ok(serde_json::to_string_pretty(&document).map_err(|error| Failure::failed(error.to_string()))? + "\n")
 }
 
 fn flag(name: &str) -> impl Fn(String) -> Failure {
@@ -138,21 +163,11 @@ fn sides(args: &CompareArgs) -> Result<(Set, Set), Failure> {
     Ok((Set::read("A", a)?, Set::read("B", b)?))
 }
 
-/// Each condition by itself: it was asked about, so it is no part of the family of figures.
-fn judge(conditions: &[Condition], a: &Set, b: &Set, settings: &Settings) -> Vec<Judged> {
-    let judge = |condition: &Condition| {
-        let column = set::column(condition.figure(), Weight::Main, a, b);
-        let measured = |values: &[Option<f64>]| values.iter().any(Option::is_some);
-        let outcome = match measured(&column.a) && measured(&column.b) {
-            true => family::compare(&[column], settings).into_iter().next(),
-            false => None,
-        };
-        condition.judge(outcome.as_ref(), settings)
-    };
-    conditions.iter().map(judge).collect()
-}
-
-fn met(judged: &[Judged]) -> Result<(), Failure> {
+/// Fails if a condition is met, naming all that are.
+///
+/// # Errors
+/// A [`Failure::Condition`].
+pub(super) fn met(judged: &[Judged]) -> Result<(), Failure> {
     let met = judged.iter().filter(|judged| judged.met == Met::Yes);
     let met: Vec<String> = met.map(|judged| format!("{} ({})", judged.condition, judged.sentence)).collect();
     match met.as_slice() {
@@ -162,25 +177,15 @@ fn met(judged: &[Judged]) -> Result<(), Failure> {
     }
 }
 
-fn colours() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// A reader that has seen enough and closed the pipe is no failure.
-fn print(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("standard output cannot be written: {error}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn write_page(path: &Path, a: &Set, b: &Set, comparison: &Comparison) -> Result<(), Failure> {
+/// The page with both curves.
+///
+/// # Errors
+/// If it cannot be written.
+pub(super) fn write_page(path: &Path, title: &str, a: &Set, b: &Set, comparison: &Comparison) -> Result<(), Failure> {
     let reports = |set: &Set| -> Vec<Report> { set.reports().cloned().collect() };
     let rows: Vec<_> = comparison.rows.iter().filter(|row| !row.is_clean()).map(table::words).collect();
-    let title = format!("{} and {}", names(a), names(b));
-    page::write(path.to_owned(), &compare_page(&title, &reports(a), &reports(b), &rows)).map(drop)
+    page::write(path.to_owned(), &compare_page(title, &reports(a), &reports(b), &rows, &table::told(comparison)))
+        .map(drop)
 }
 
 /// The names of the results' folders.
@@ -235,7 +240,10 @@ mod tests {
         let page = folder.path().join("page.html");
         let fine = CompareArgs { html: Some(page.clone()), ..arguments([&a, &b]) };
         assert_eq!(run_quietly(&fine), Ok(()));
-        assert!(std::fs::read_to_string(page).unwrap().contains("before and after"));
+        let page = std::fs::read_to_string(page).unwrap();
+        for part in ["before and after", "What to know", "None on either side: ", "slower"] {
+            assert!(page.contains(part), "{part} is not on the page");
+        }
         let conditions = vec!["p50>+5%".into(), "p50>+900%".into(), "max>1us".into()];
         let failure = run_quietly(&CompareArgs { fail_if: conditions, ..arguments([&a, &b]) }).unwrap_err();
         assert_eq!(failure.exit_code(), 99);

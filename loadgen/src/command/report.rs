@@ -7,17 +7,16 @@ use crate::page::index::{Entry, index_page};
 use crate::page::{self, INDEX_PAGE, REPORT_PAGE};
 use crate::record::folder::REPORT_FILE;
 use crate::record::read;
+use crate::terminal;
 
 /// Writes the page of the result in `dir`, or an index page over all results under it and those of their pages that are
 /// missing or older than their result. Says on standard output what was written.
 ///
 /// A folder without any result is a [`Failure::Usage`]. Under an index, a result that cannot be read is told on standard
-/// error and in the page, and does not stop the others; if none can be read, that is a [`Failure::Failed`].
+/// error and in the page, a page that cannot be written on standard error, and neither stops the others; if none can be read, that is a [`Failure::Failed`].
 pub fn run(dir: &Path) -> Result<(), Failure> {
-    for path in write_pages(dir)? {
-        println!("{}", path.display());
-    }
-    Ok(())
+    let written = write_pages(dir)?;
+    terminal::print(&written.iter().map(|path| format!("{}\n", path.display())).collect::<String>())
 }
 
 /// Does what [`run`] says, and gives the paths of what was written.
@@ -33,20 +32,24 @@ pub fn write_pages(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
         )));
     }
     let (mut entries, mut unreadable, mut written) = (Vec::new(), Vec::new(), Vec::new());
+    let mut unwritten = Vec::new();
     for folder in &folders {
         // One at a time: a result is large in memory, and there may be hundreds.
         match read::read(folder) {
             Ok(report) => {
                 if is_stale(folder) {
-                    written.push(page::write_report(folder, &report)?);
+                    match page::write_report(folder, &report) {
+                        Ok(page) => written.push(page),
+                        Err(failure) => unwritten.push(failure.to_string()),
+                    }
                 }
                 entries.push(Entry::new(&report, link(dir, folder)));
             }
             Err(failure) => unreadable.push(failure.to_string()),
         }
     }
-    for sentence in &unreadable {
-        eprintln!("{sentence}");
+    for sentence in unreadable.iter().chain(&unwritten) {
+        eprintln!("loadgen: {sentence}");
     }
     if entries.is_empty() {
         return Err(Failure::failed(format!(

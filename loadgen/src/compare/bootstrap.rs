@@ -35,9 +35,10 @@ impl Estimate {
         self.low > value || self.high < value
     }
 
-    /// Half the interval's width by the value: how small a difference could have been seen.
+    /// Half the interval's width on the scale of ratios, less 1: how small a difference could have been seen. Of 0.25 to 4
+    /// it is 3, as four times as much (or a quarter) could not be told from chance.
     pub fn half_width(&self) -> f64 {
-        (self.high - self.low) / 2.0 / self.value
+        (self.high / self.low).sqrt() - 1.0
     }
 }
 

@@ -1,9 +1,10 @@
 //! Two sides compared: every figure, the shape of the distribution, and what a reader should know besides.
 
 use crate::compare::comparable::{self, Difference};
+use crate::compare::fail_if::{Condition, Judged};
 use crate::compare::family;
 use crate::compare::notes;
-use crate::compare::outcome::{Outcome, Settings, Verdict, Weight};
+use crate::compare::outcome::{Outcome, Remark, Settings, Verdict, Weight};
 use crate::compare::set::{self, Set};
 use crate::compare::shape::{self, Shape};
 use crate::measure::Latencies;
@@ -25,6 +26,8 @@ pub struct Options {
     pub figures: Vec<&'static Figure>,
     /// How it is reckoned.
     pub settings: Settings,
+    /// The n-th repetition of A and the n-th of B were measured right after each other and form a pair.
+    pub paired: bool,
 }
 
 /// One figure of both sides.
@@ -89,17 +92,16 @@ pub fn compare(a: &Set, b: &Set, options: &Options) -> Comparison {
     let asked = !options.figures.is_empty();
     let figures: Vec<&'static Figure> =
         if asked { options.figures.clone() } else { FIGURES.iter().filter(|figure| is_of_server(figure)).collect() };
-    let weight = |figure: &Figure| if asked { Weight::Main } else { weight(figure) };
-    let columns = figures.iter().map(|figure| (*figure, set::column(figure, weight(figure), a, b)));
-    let measured = |values: &[Option<f64>]| values.iter().any(Option::is_some);
-    let (figures, columns): (Vec<_>, Vec<_>) =
-        columns.filter(|(_, column)| measured(&column.a) && measured(&column.b)).unzip();
-    let outcomes = family::compare(&columns, &options.settings);
-    let rows: Vec<Row> = figures.into_iter().zip(outcomes).map(|(figure, outcome)| Row { figure, outcome }).collect();
+    let weighed: Vec<_> =
+        figures.into_iter().map(|figure| (figure, if asked { Weight::Main } else { weight(figure) })).collect();
+    let rows = rows(&weighed, a, b, options);
     let (of_a, of_b) = (a.repetitions(), b.repetitions());
     let latencies_a: Vec<&Latencies> = of_a.iter().map(|repetition| &repetition.measurement.corrected).collect();
     let latencies_b: Vec<&Latencies> = of_b.iter().map(|repetition| &repetition.measurement.corrected).collect();
-    let shape = shape::compare(&latencies_a, &latencies_b, &options.settings);
+    let mut shape = shape::compare(&latencies_a, &latencies_b, &options.settings);
+    if let Some(shape) = &mut shape {
+        agree(shape, &rows);
+    }
     let mut comparison = Comparison {
         rows,
         shape,
@@ -107,8 +109,60 @@ pub fn compare(a: &Set, b: &Set, options: &Options) -> Comparison {
         notes: Vec::new(),
         repetitions: (of_a.len(), of_b.len()),
     };
-    comparison.notes = notes::notes(a, b, &comparison, &options.settings);
+    comparison.notes = notes::notes(a, b, &comparison, options);
     comparison
+}
+
+/// The figures that were measured on both sides, compared together.
+fn rows(figures: &[(&'static Figure, Weight)], a: &Set, b: &Set, options: &Options) -> Vec<Row> {
+    let row = |(figure, outcome)| Row { figure, outcome };
+    if options.paired {
+        let columns = figures.iter().map(|(figure, weight)| (*figure, set::paired_column(figure, *weight, a, b)));
+        let (figures, columns): (Vec<_>, Vec<_>) =
+            columns.filter(|(_, column)| column.pairs.iter().flatten().count() > 1).unzip();
+        return figures.into_iter().zip(family::compare_pairs(&columns, &options.settings)).map(row).collect();
+    }
+    let columns = figures.iter().map(|(figure, weight)| (*figure, set::column(figure, *weight, a, b)));
+    let measured = |values: &[Option<f64>]| values.iter().any(Option::is_some);
+    let (figures, columns): (Vec<_>, Vec<_>) =
+        columns.filter(|(_, column)| measured(&column.a) && measured(&column.b)).unzip();
+    figures.into_iter().zip(family::compare(&columns, &options.settings)).map(row).collect()
+}
+
+/// What comes of each condition. Each is judged by itself: it was asked about, so it is no part of the family of figures.
+pub fn judge(conditions: &[Condition], a: &Set, b: &Set, options: &Options) -> Vec<Judged> {
+    let judge = |condition: &Condition| {
+        let outcome = if condition.is_change() {
+            rows(&[(condition.figure(), Weight::Main)], a, b, options).pop().map(|row| row.outcome)
+        } else {
+            of_value(condition.figure(), a, b, &options.settings)
+        };
+        condition.judge(outcome.as_ref(), &options.settings)
+    };
+    conditions.iter().map(judge).collect()
+}
+
+/// For a condition on B's own value: A need not have been measured, and pairs do not matter.
+fn of_value(figure: &'static Figure, a: &Set, b: &Set, settings: &Settings) -> Option<Outcome> {
+    let column = set::column(figure, Weight::Main, a, b);
+    let is_measured = column.b.iter().any(Option::is_some);
+    is_measured.then(|| family::compare(&[column], settings).pop()).flatten()
+}
+
+/// Figures that are quantiles of the distribution whose shape is told.
+const QUANTILES: [(&str, f64); 4] = [("p50", 50.0), ("p90", 90.0), ("p99", 99.0), ("p99.9", 99.9)];
+
+/// Lets the shape say of these quantiles what the table says. Where the table calls a difference not certain among so many
+/// figures, the shape may.
+fn agree(shape: &mut Shape, rows: &[Row]) {
+    for (key, percentile) in QUANTILES {
+        let Some(row) = rows.iter().find(|row| row.figure.key == key) else { continue };
+        match row.verdict() {
+            Verdict::NotEnough => {}
+            Verdict::NoDifference if row.outcome.remark == Some(Remark::AloneOnly) => {}
+            verdict => shape.agree(percentile, verdict.is_difference()),
+        }
+    }
 }
 
 impl Comparison {
@@ -148,12 +202,15 @@ impl Comparison {
         match (worse.is_empty(), better.is_empty()) {
             (false, true) => format!("B is worse in {worse}."),
             (false, false) => format!("B is worse in {worse}, and better in {better}."),
+            (true, false) if self.rows.iter().any(|row| row.verdict() == Verdict::NotEnough) => {
+                format!("B is better in {better}.")
+            }
             (true, false) => format!("B is better in {better}, and worse in nothing."),
             (true, true) if self.rows.is_empty() => "There is no figure that both sides have.".into(),
             (true, true) if self.rows.iter().all(|row| row.verdict() == Verdict::NotEnough) => {
                 "There is no telling: not enough repetitions.".into()
             }
-            (true, true) => "No difference.".into(),
+            (true, true) => "No difference is seen.".into(),
         }
     }
 }

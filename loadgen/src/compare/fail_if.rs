@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::compare::bootstrap::median_of;
 use crate::compare::outcome::{Finding, Outcome, REPETITIONS_MIN, Settings};
 use crate::compare::shape::percent;
+use crate::record::Repetition;
 use crate::record::figures::{FIGURES, Figure, Unit, find};
 use crate::units::{Size, Span};
 
@@ -120,16 +121,44 @@ impl Condition {
         self.figure
     }
 
-    /// What comes of it, given the comparison of its figure; none if the figure was not measured on a side.
+    /// Whether it is about a change from A to B; else it is about B alone.
+    pub fn is_change(&self) -> bool {
+        matches!(self.bound, Bound::Change(_))
+    }
+
+    /// What comes of it, given the comparison of its figure; none if the figure was not measured where it had to be.
     pub fn judge(&self, outcome: Option<&Outcome>, settings: &Settings) -> Judged {
         let (met, sentence) = match outcome {
-            None => (Met::Unknown, format!("{} was not measured on both sides", self.figure.title)),
+            None => (
+                Met::Unknown,
+                format!(
+                    "{} was not measured{}",
+                    self.figure.title,
+                    if self.is_change() { " on both sides" } else { " in B" }
+                ),
+            ),
             Some(outcome) => match self.bound {
                 Bound::Change(change) => self.of_change(outcome, change),
                 Bound::Value(value) => self.of_value(outcome, value, settings),
             },
         };
         Judged { condition: self.text.clone(), met, sentence }
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether one repetition, looked at by itself, meets it; none if the figure was not measured, or it is about a change.
+    pub fn is_met_by(&self, repetition: &Repetition) -> Option<bool> {
+        match self.bound {
+            Bound::Change(_) => None,
+            Bound::Value(bound) => {
+                let value = self.figure.value(repetition)?;
+                Some(if self.above { value > bound } else { value < bound })
+            }
+        }
     }
 
     fn is_beyond(&self, low: f64, high: f64, bound: f64) -> Met {
@@ -158,7 +187,9 @@ impl Condition {
             let meets = |count: &&f64| if self.above { **count > value } else { **count < value };
             let meeting = outcome.b.iter().filter(meets).count();
             let met = if meeting > 0 { Met::Yes } else { Met::No };
-            return (met, format!("{title}: so it is in {meeting} of B's {} repetitions", outcome.b.len()));
+            let side = if self.above { "above" } else { "below" };
+            let (shown, all) = (self.figure.format(value), outcome.b.len());
+            return (met, format!("{title} is {side} {shown} in {meeting} of B's {all} repetitions"));
         }
         if outcome.b.len() < REPETITIONS_MIN {
             return (Met::Unknown, format!("{title}: {}", not_enough(REPETITIONS_MIN, outcome.b.len())));

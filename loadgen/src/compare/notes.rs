@@ -1,16 +1,18 @@
 //! What a reader of a comparison should know besides its figures. Sentences.
 
-use crate::compare::comparison::{Comparison, Row, is_of_server, weight};
+use crate::compare::comparison::{Comparison, Options, Row, is_of_server, weight};
 use crate::compare::family::{self, Column};
-use crate::compare::outcome::{REPETITIONS_MIN, Remark, Settings, Verdict, Weight};
+use crate::compare::outcome::{PAIRS_MIN, REPETITIONS_MIN, Remark, Settings, Verdict, Weight};
 use crate::compare::set::{self, Set};
 use crate::compare::shape::percent;
-use crate::record::figures::{FIGURES, Figure, grouped};
+use crate::compare::statistics::median;
+use crate::record::figures::{FIGURES, Figure, Unit, grouped};
 
 /// All notes, the weightiest first.
-pub fn notes(a: &Set, b: &Set, comparison: &Comparison, settings: &Settings) -> Vec<String> {
+pub fn notes(a: &Set, b: &Set, comparison: &Comparison, options: &Options) -> Vec<String> {
+    let settings = &options.settings;
     let mut notes = Vec::new();
-    notes.extend(too_few(comparison));
+    notes.extend(if options.paired { too_few_pairs(comparison) } else { too_few(comparison) });
     notes.extend(comparison.rows.iter().filter_map(counted));
     notes.extend(alone_only(comparison));
     notes.extend(too_small(comparison, settings));
@@ -21,6 +23,7 @@ pub fn notes(a: &Set, b: &Set, comparison: &Comparison, settings: &Settings) -> 
     }
     notes.extend(a.left_out());
     notes.extend(b.left_out());
+    notes.extend(used_before(a, b, comparison));
     notes.extend(clean(comparison));
     notes.extend(ceilings(a, b, comparison));
     notes
@@ -33,6 +36,13 @@ fn too_few(comparison: &Comparison) -> Option<String> {
             "A has {a} and B has {b} usable repetitions; a verdict takes {REPETITIONS_MIN} of each, 5 to 10 are better: \
              loadgen run --repetitions 5, or more results with --a and --b."
         )
+    })
+}
+
+fn too_few_pairs(comparison: &Comparison) -> Option<String> {
+    let pairs = comparison.repetitions.0.min(comparison.repetitions.1);
+    (pairs < PAIRS_MIN).then(|| {
+        format!("There are {pairs} usable pairs; a verdict takes {PAIRS_MIN}, 20 or more are better: --pairs 20.")
     })
 }
 
@@ -124,6 +134,29 @@ fn not_in_turn(a: &Set, b: &Set, comparison: &Comparison) -> Option<String> {
         format!(
             "A ran from {from_a} to {to_a}, B from {from_b} to {to_b}: a machine that changed in between looks like a \
              difference. loadgen ab alternates between both."
+        )
+    })
+}
+
+/// Memory is what a server's process grew by: one that has served before has it already, and grows by less.
+fn used_before(a: &Set, b: &Set, comparison: &Comparison) -> Option<String> {
+    let medians = |set: &Set| {
+        let all = set.repetitions().into_iter().filter_map(|repetition| repetition.server.as_ref());
+        let (before, grown): (Vec<f64>, Vec<f64>) = all
+            .map(|server| (server.rss_before_bytes as f64, server.rss_bytes as f64 - server.rss_before_bytes as f64))
+            .unzip();
+        Some((median(&before)?, median(&grown)?))
+    };
+    let ((of_a, grown_a), (of_b, grown_b)) = (medians(a)?, medians(b)?);
+    let differs = comparison.row("server-rss").is_some_and(|row| row.verdict().is_difference());
+    // A difference at the beginning that is as great as what connections take is enough to make one at the end.
+    let apart = (of_a - of_b).abs() * 2.0 > grown_a.max(grown_b);
+    (differs && apart).then(|| {
+        format!(
+            "The server's process had {} before the first connection in A and {} in B: one that has served before grows by \
+             less, so its memory per connection means little. Start it anew for each result.",
+            Unit::Bytes.format(of_a),
+            Unit::Bytes.format(of_b)
         )
     })
 }

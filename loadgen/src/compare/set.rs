@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::compare::family::Column;
+use crate::compare::family::{Column, PairedColumn};
 use crate::compare::outcome::Weight;
 use crate::failure::Failure;
 use crate::record::figures::Figure;
@@ -108,6 +108,16 @@ pub(crate) fn values(report: &Report, figure: &Figure) -> Vec<Option<f64>> {
 /// A figure of both sides.
 pub fn column(figure: &Figure, weight: Weight, a: &Set, b: &Set) -> Column {
     Column { a: a.values(figure), b: b.values(figure), weight }
+}
+
+/// A figure of all pairs; none where one of the two was not measured, or must not be used.
+pub fn paired_column(figure: &Figure, weight: Weight, a: &Set, b: &Set) -> PairedColumn {
+    let all = |set: &Set| -> Vec<Option<f64>> {
+        let repetitions = set.reports().flat_map(|report| &report.repetitions);
+        repetitions.map(|repetition| figure.value(repetition).filter(|_| repetition.is_usable())).collect()
+    };
+    let pairs = all(a).into_iter().zip(all(b)).map(|(a, b)| a.zip(b));
+    PairedColumn { pairs: pairs.collect(), weight }
 }
 
 fn is_same(one: &Source, other: &Source) -> bool {

@@ -37,7 +37,8 @@ pub struct Point {
     pub ratio: Estimate,
     /// That such a difference, or a greater one, comes by chance at any of the quantiles; none with too few repetitions.
     pub chance: Option<f64>,
-    /// Whether B differs here: not by chance, and by more than what is too small to be told.
+    /// Whether B differs here: not by chance, and by more than what is too small to be told. Where the table has the same
+    /// figure, its verdict.
     pub differs: bool,
 }
 
@@ -146,7 +147,7 @@ pub fn compare(a: &[&Latencies], b: &[&Latencies], settings: &Settings) -> Optio
     let point = |(n, percentile): (usize, &f64)| {
         let (ratio, chance) = (ratios[n].exp(), chances.as_ref().map(|chances| chances[n]));
         let is_certain = chance.is_some_and(|chance| chance <= LEVEL);
-        let differs = is_certain && (ratio.value - 1.0).abs() >= settings.least;
+        let differs = is_certain && ratio.excludes(1.0) && (ratio.value - 1.0).abs() >= settings.least;
         Point { percentile: *percentile, a_ns: at_a[n], b_ns: at_b[n], ratio, chance, differs }
     };
     Some(Shape { points: percentiles.iter().enumerate().map(point).collect() })
@@ -206,6 +207,14 @@ fn chances(sides: &mut Sides<'_>, seen: &[f64], (a, b): (usize, usize), settings
 }
 
 impl Shape {
+    /// Takes over the verdict of a figure that is the same as the quantile of this percentile, so that both never say
+    /// different things.
+    pub(crate) fn agree(&mut self, percentile: f64, differs: bool) {
+        for point in self.points.iter_mut().filter(|point| point.percentile == percentile && point.chance.is_some()) {
+            point.differs = differs;
+        }
+    }
+
     /// Where B differs, in one sentence.
     pub fn sentence(&self) -> String {
         let Some(last) = self.points.last() else {
@@ -228,7 +237,7 @@ impl Shape {
         let told: Vec<String> = regions.iter().map(|region| self.told(region)).collect();
         let same = match regions.len() {
             1 if regions[0].len() == self.points.len() => "",
-            _ => "; elsewhere no difference is seen",
+            _ => "; elsewhere no difference is proven",
         };
         format!("B is {}{same}.", told.join(", "))
     }

@@ -5,9 +5,24 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 use crate::compare::comparison::{Comparison, Row};
 use crate::compare::fail_if::{Judged, Met};
 use crate::compare::outcome::{Remark, Verdict};
+use crate::compare::set::{Set, Source};
 use crate::compare::shape::percent;
-use crate::page::compare::CompareRow;
+use crate::page::compare::{CompareRow, Told};
 use crate::record::figures::grouped;
+
+/// Which results are compared: a line each.
+pub fn heading(a: &Set, b: &Set) -> String {
+    let line = |set: &Set, source: &Source| {
+        let usable = source.report.repetitions.iter().filter(|repetition| repetition.is_usable()).count();
+        let revision = match source.report.environment.server_revision.as_str() {
+            "" => String::new(),
+            revision => format!("{revision}, "),
+        };
+        let repetitions = if usable == 1 { "repetition" } else { "repetitions" };
+        format!("{}: {} ({revision}{usable} {repetitions})\n", set.name, source.path.display())
+    };
+    [a, b].into_iter().flat_map(|set| set.sources.iter().map(move |source| line(set, source))).collect()
+}
 
 /// The whole of it. Without `colours` there is no escape sequence in it.
 pub fn text(comparison: &Comparison, judged: &[Judged], colours: bool) -> String {
@@ -48,6 +63,16 @@ fn table(rows: &[Row], colours: bool) -> Table {
     table
 }
 
+/// What is said besides the figures, for the page.
+pub fn told(comparison: &Comparison) -> Told {
+    Told {
+        headline: comparison.headline(),
+        distribution: comparison.shape_sentence(),
+        differences: differences(comparison),
+        notes: comparison.notes.clone(),
+    }
+}
+
 /// A row as text, for the table and the page.
 pub fn words(row: &Row) -> CompareRow {
     let (outcome, figure) = (&row.outcome, row.figure);
@@ -79,12 +104,18 @@ fn verdict(row: &Row) -> String {
     let words = row.verdict().words();
     match (row.verdict(), row.outcome.remark, row.outcome.seen_from()) {
         (Verdict::NoDifference, Some(Remark::TooSmall), _) => format!("{words} worth telling"),
-        (Verdict::NoDifference, Some(Remark::AloneOnly), Some(from)) => {
-            format!("{words} for certain (±{}), see notes", percent(from))
-        }
-        (Verdict::NoDifference, Some(Remark::AloneOnly), None) => format!("{words} for certain, see notes"),
-        (Verdict::NoDifference, None, Some(from)) => format!("{words} (±{})", percent(from)),
+        (Verdict::NoDifference, Some(Remark::AloneOnly), _) => "no difference proven, see notes".into(),
+        (Verdict::NoDifference, None, Some(from)) => format!("{words} ({})", seen(from)),
         _ => words.to_owned(),
+    }
+}
+
+/// How great a difference would have been seen: `±3.1%`, and from twice as much on `up to ×2.4`.
+fn seen(from: f64) -> String {
+    match from {
+        from if from < 0.0005 => "±<0.1%".into(),
+        from if from < 1.0 => format!("±{}", percent(from)),
+        from => format!("up to ×{:.1}", 1.0 + from),
     }
 }
 
@@ -108,4 +139,35 @@ fn condition(judged: &Judged) -> String {
 fn listed(title: &str, sentences: &[String]) -> Option<String> {
     let lines: String = sentences.iter().map(|sentence| format!("\n  - {sentence}")).collect();
     (!sentences.is_empty()).then(|| format!("\n{title}{lines}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compare::bootstrap::Estimate;
+    use crate::compare::outcome::{Finding, Outcome};
+    use crate::record::figures::find;
+
+    fn row(low: f64, value: f64, high: f64, remark: Option<Remark>) -> Row {
+        let outcome = Outcome {
+            a: vec![1.0; 4],
+            b: vec![1.0; 4],
+            median_a: Some(1.0),
+            median_b: Some(1.0),
+            ratio: Some(Estimate { value, low, high }),
+            chance_alone: Some(0.5),
+            chance: Some(0.5),
+            finding: Finding::NoDifference,
+            remark,
+        };
+        Row { figure: find("p99").unwrap(), outcome }
+    }
+
+    #[test]
+    fn no_difference_says_how_great_a_one_would_have_been_seen_and_never_that_it_is_certain() {
+        assert_eq!(words(&row(0.97, 1.0, 1.03, None)).verdict, "no difference (±3.0%)");
+        assert_eq!(words(&row(0.25, 1.0, 4.0, None)).verdict, "no difference (up to ×4.0)");
+        assert_eq!(words(&row(1.0, 1.0, 1.0, None)).verdict, "no difference (±<0.1%)");
+        assert_eq!(words(&row(2.0, 5.0, 15.0, Some(Remark::AloneOnly))).verdict, "no difference proven, see notes");
+    }
 }

@@ -74,6 +74,38 @@ fn slow_the_tail(report: &mut Report) {
 }
 
 #[test]
+fn memory_of_a_server_that_has_served_before_is_told() {
+    let (a, mut b) = (sample(1, 5, 1.0), sample(2, 5, 1.0));
+    let told = |comparison: &Comparison| comparison.notes.iter().any(|note| note.contains("has served before"));
+    assert!(!told(&compared(a.clone(), b.clone())));
+    for server in b.repetitions.iter_mut().filter_map(|repetition| repetition.server.as_mut()) {
+        server.rss_before_bytes += (server.rss_bytes - server.rss_before_bytes) * 9 / 10;
+    }
+    let comparison = compared(a, b);
+    assert!(comparison.row("server-rss").unwrap().verdict().is_difference());
+    assert!(told(&comparison), "{:?}", comparison.notes);
+}
+
+#[test]
+fn what_is_said_of_the_distribution_never_contradicts_the_table() {
+    for n in 0..12_u64 {
+        let mut slower = sample(500 + n, 5, [1.0, 1.04, 1.08][n as usize % 3]);
+        if n % 2 == 0 {
+            slow_the_tail(&mut slower);
+        }
+        let comparison = compared(sample(900 + n, 5, 1.0), slower);
+        let shape = comparison.shape.as_ref().expect("there are latencies");
+        for (key, percentile) in [("p50", 50.0), ("p90", 90.0), ("p99", 99.0)] {
+            let row = comparison.row(key).expect("a figure of both sides");
+            let point = shape.points.iter().find(|point| point.percentile == percentile).expect("a quantile");
+            let may_differ = row.outcome.remark == Some(Remark::AloneOnly);
+            assert!(point.differs == row.verdict().is_difference() || may_differ, "{n}: {key}: {row:?} {point:?}");
+            assert!(!may_differ || !point.differs || point.ratio.excludes(1.0), "{n}: {point:?}");
+        }
+    }
+}
+
+#[test]
 fn alike_results_are_called_different_in_at_most_5_percent() {
     let alarms = (0..80).filter(|n| {
         let repetitions = [4, 5, 6, 8][n % 4];
@@ -185,7 +217,8 @@ fn void_and_cut_repetitions_are_left_out_and_told() {
 
 #[test]
 fn what_must_not_be_compared_is_refused_with_both_values() {
-    let refused = |change: &dyn Fn(&mut Report)| {
+    type Change<'a> = &'a dyn Fn(&mut Report);
+    let refused = |change: Change<'_>| {
         let (one, mut other) = (sample(1, 4, 1.0), sample(2, 4, 1.0));
         change(&mut other);
         let (a, b) = both(one, other);
@@ -193,7 +226,7 @@ fn what_must_not_be_compared_is_refused_with_both_values() {
         assert!(comparable::check(&a, &b, true).is_ok());
         refused.err().map(|failure| (failure.exit_code(), failure.to_string()))
     };
-    let mattering: [(&dyn Fn(&mut Report), &str); 8] = [
+    let mattering: [(Change<'_>, &str); 8] = [
         (&|r| r.scenario.payload.bytes = Size(4096), "payload.bytes is 128 in A and 4KiB in B"),
         (&|r| r.scenario.connections.subscribers = 7, "connections.subscribers is 100 in A and 7 in B"),
         (&|r| r.scenario.target.url = "wss://x".into(), "the scheme of target.url is ws in A and wss in B"),
@@ -207,7 +240,7 @@ fn what_must_not_be_compared_is_refused_with_both_values() {
         let (code, told) = refused(change).expect(sentence);
         assert!(code == 2 && told.contains(sentence) && told.contains("--anyway"), "{told}");
     }
-    let fine: [&dyn Fn(&mut Report); 8] = [
+    let fine: [Change<'_>; 8] = [
         &|r| r.scenario.name = "other".into(),
         &|r| r.scenario.seed = 99,
         &|r| r.scenario.repetitions = 99,

@@ -101,6 +101,14 @@ impl Link {
 }
 
 impl Fleet {
+    /// Whether [`Self::start`] would refuse the scenario: to be asked before anything is written.
+    ///
+    /// # Errors
+    /// As those of [`Self::start`], but for workers that do not start.
+    pub fn check(scenario: &Scenario) -> Result<(), Failure> {
+        muster::check(scenario).map(drop)
+    }
+
     /// Starts the workers (threads, or processes if the scenario or the open-file limit asks for them). Connects nothing.
     ///
     /// Worker processes run this program with the argument `worker`: see [`process::serve_orders`].

@@ -26,13 +26,20 @@ const REPORTS_MAX: usize = 1 << 14;
 /// How long workers may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Starts all workers.
-pub(super) fn start(scenario: &Scenario, program: &(PathBuf, Vec<String>)) -> Result<Fleet, Failure> {
+/// Everything that can be known to be wrong before anything is started; gives the target and how many processes there are
+/// to be.
+pub(super) fn check(scenario: &Scenario) -> Result<(Target, u32), Failure> {
     let target = Target::of(scenario)?;
     check_publishers(scenario, &target)?;
     check_cores(&scenario.client.pin)?;
-    let threads = scenario.client.threads.max(1);
     let processes = processes(scenario, &Roster::new(scenario, 1), raise_open_files_limit())?;
+    Ok((target, processes))
+}
+
+/// Starts all workers.
+pub(super) fn start(scenario: &Scenario, program: &(PathBuf, Vec<String>)) -> Result<Fleet, Failure> {
+    let (target, processes) = check(scenario)?;
+    let threads = scenario.client.threads.max(1);
     let roster = Roster::new(scenario, processes.saturating_mul(threads));
     let run = run_number(scenario);
     let (reports, inbox) = bounded(REPORTS_MAX);

@@ -48,8 +48,6 @@ pub struct Stat {
     pub threads: u64,
     /// When it was started, in ticks since boot: tells a process from a later one with the same number.
     pub started: u64,
-    /// Pages in memory.
-    pub rss_pages: u64,
     /// The core it ran on last.
     pub core: usize,
     /// Whether it has ended and only waits to be noticed.
@@ -73,7 +71,6 @@ impl Stat {
             children_ticks: ticks(16)? + ticks(17)?,
             threads: ticks(20)?,
             started: ticks(22)?,
-            rss_pages: ticks(24)?,
             core: field(39)?.parse().ok()?,
         })
     }
@@ -163,6 +160,23 @@ fn read_stat(file: &str) -> io::Result<Option<Stat>> {
     stat.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{file} has an unknown form")))
 }
 
+/// Pages in memory that a process has written to, from `/proc/PID/statm`; none if it is gone. Pages of files (the program
+/// itself, above all) are not in it: the kernel takes them away and brings them back as it likes.
+pub fn anonymous_pages(pid: u32) -> io::Result<Option<u64>> {
+    let file = format!("/proc/{pid}/statm");
+    let Some(text) = read(&file)? else {
+        return Ok(None);
+    };
+    let pages = parse_anonymous_pages(&String::from_utf8_lossy(&text));
+    pages.map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("{file} has an unknown form")))
+}
+
+fn parse_anonymous_pages(statm: &str) -> Option<u64> {
+    let mut fields = statm.split_ascii_whitespace().skip(1).map(str::parse::<u64>);
+    let (resident, shared) = (fields.next()?.ok()?, fields.next()?.ok()?);
+    Some(resident.saturating_sub(shared))
+}
+
 /// The times of all threads of a process that are there now; none if the process is gone.
 pub fn threads(pid: u32) -> io::Result<Option<BTreeMap<u32, CpuTime>>> {
     let folder = format!("/proc/{pid}/task");
@@ -224,7 +238,6 @@ mod tests {
             children_ticks: 10,
             threads: 11,
             started: 1_281_538,
-            rss_pages: 382,
             core: 1,
             is_dead: false,
         };

@@ -32,6 +32,8 @@ struct Reading {
 struct Process {
     stat: Stat,
     threads: BTreeMap<u32, CpuTime>,
+    /// Pages that it has written to.
+    memory_pages: u64,
 }
 
 impl ServerProbe {
@@ -114,16 +116,17 @@ fn unreadable(pid: u32, error: &io::Error) -> Failure {
 impl Process {
     /// None if it is gone.
     fn read(pid: u32) -> io::Result<Option<Self>> {
-        let (Some(threads), Some(stat)) = (procfs::threads(pid)?, procfs::stat(pid)?) else {
+        let (threads, stat, pages) = (procfs::threads(pid)?, procfs::stat(pid)?, procfs::anonymous_pages(pid)?);
+        let (Some(threads), Some(stat), Some(memory_pages)) = (threads, stat, pages) else {
             return Ok(None);
         };
-        Ok(Some(Self { stat, threads }))
+        Ok(Some(Self { stat, threads, memory_pages }))
     }
 }
 
 impl Reading {
     fn rss_bytes(&self) -> u64 {
-        self.processes.values().map(|process| process.stat.rss_pages).sum::<u64>() * sysconf::page_bytes()
+        self.processes.values().map(|process| process.memory_pages).sum::<u64>() * sysconf::page_bytes()
     }
 
     /// What was used since `earlier`; clock and kernel are the caller's.
@@ -175,8 +178,8 @@ mod tests {
 
     fn process(threads: &[(u32, u64, u64)], user_ticks: u64, system_ticks: u64, children_ticks: u64) -> Process {
         let threads = threads.iter().map(|&(thread, used_ns, waited_ns)| (thread, CpuTime { used_ns, waited_ns }));
-        let stat = Stat { user_ticks, system_ticks, children_ticks, rss_pages: 10, started: 5, ..Stat::default() };
-        Process { stat, threads: threads.collect() }
+        let stat = Stat { user_ticks, system_ticks, children_ticks, started: 5, ..Stat::default() };
+        Process { stat, threads: threads.collect(), memory_pages: 10 }
     }
 
     fn reading(processes: &[(u32, Process)]) -> Reading {

@@ -27,9 +27,23 @@ pub struct CompareRow {
     pub class: &'static str,
 }
 
+/// What is said of a comparison besides its figures. Sentences.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// The whole in one sentence; made of the rows if it is empty.
+    pub headline: String,
+    /// Where in the distribution B differs.
+    pub distribution: String,
+    /// In what the results differ.
+    pub differences: Vec<String>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
+}
+
 /// The page. `a` and `b` are the runs of either side, one or several; `title` names both.
-pub fn compare_page(title: &str, a: &[Report], b: &[Report], rows: &[CompareRow]) -> String {
+pub fn compare_page(title: &str, a: &[Report], b: &[Report], rows: &[CompareRow], told: &Told) -> String {
     let (class, headline) = verdict(rows);
+    let headline = if told.headline.is_empty() { headline } else { told.headline.clone() };
     let body = html! {
         header {
             p.eyebrow { "loadgen · comparison" }
@@ -42,13 +56,20 @@ pub fn compare_page(title: &str, a: &[Report], b: &[Report], rows: &[CompareRow]
             @let void = void(a, b);
             @if !void.is_empty() { ul { @for reason in &void { li { (reason) } } } }
         }
-        section { h2 { "Figures" } (table(rows)) }
+        section {
+            h2 { "Figures" }
+            p.note { "Medians of the repetitions. B / A is the median of the ratios of all of B's to all of A's." }
+            (table(rows))
+        }
+        (listed("What to know", &told.notes))
+        (listed("In what the results differ", &told.differences))
         section {
             h2 { "Latency by percentile" }
             p.note {
                 "From the intended time of a publication to its receipt, all repetitions merged. Thin lines are single "
                 "repetitions: where those of A and B lie among each other, there is no difference to speak of."
             }
+            @if !told.distribution.is_empty() { p { (told.distribution) } }
             (curves(a, b))
         }
         section {
@@ -78,6 +99,15 @@ fn verdict(rows: &[CompareRow]) -> (&'static str, String) {
             ("same", format!("No difference is seen; there is no telling about {unknown}."))
         }
         (true, true) => ("same", "No difference is seen.".into()),
+    }
+}
+
+/// A section of sentences; nothing if there are none.
+fn listed(title: &str, sentences: &[String]) -> Markup {
+    html! {
+        @if !sentences.is_empty() {
+            section { h2 { (title) } ul.words { @for sentence in sentences { li { (sentence) } } } }
+        }
     }
 }
 

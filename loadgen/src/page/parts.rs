@@ -10,8 +10,8 @@ use crate::record::{Environment, Repetition, Report, words};
 /// So many repetitions are drawn one by one; more would make a page of many megabytes.
 const DRAWN_MAX: usize = 12;
 
-/// Intervals of a table; more are put out of it, and are in `report.json`.
-const ROWS_MAX: usize = 1200;
+/// Intervals in all tables of a page together; more are left out, and are in `report.json`.
+const ROWS_MAX: usize = 3000;
 
 /// The repetitions that are drawn one by one.
 pub fn drawn(mut repetitions: Vec<&Repetition>) -> Vec<&Repetition> {
@@ -312,15 +312,16 @@ pub fn environment_rows(environment: &Environment) -> Vec<(String, String)> {
     rows
 }
 
-/// One row an interval.
-pub fn intervals(intervals: &[Interval]) -> Markup {
+/// One row an interval, in one of so many tables.
+pub fn intervals(intervals: &[Interval], tables: usize) -> Markup {
+    let rows = ROWS_MAX / tables.max(1);
     html! {
         div.scroll { table {
             thead { tr {
                 th { "second" } th { "connections" } th { "published" } th { "received" } th { "p50" } th { "p99" }
                 th { "max" } th { "gaps" } th { "bytes" } th { "lag max" } th { "CPU share" }
             } }
-            tbody { @for interval in intervals.iter().take(ROWS_MAX) { tr {
+            tbody { @for interval in intervals.iter().take(rows) { tr {
                 td { (seconds(interval.begin_ns)) } td { (count(interval.connections)) }
                 td { (count(interval.published)) } td { (count(interval.received)) }
                 td { (ns(interval.corrected.quantile_ns(0.5))) } td { (ns(interval.corrected.quantile_ns(0.99))) }
@@ -329,8 +330,8 @@ pub fn intervals(intervals: &[Interval]) -> Markup {
                 td { (Unit::Share.format(interval.cpu_share_max)) }
             } } }
         } }
-        @if intervals.len() > ROWS_MAX {
-            p.note { "The first " (ROWS_MAX) " of " (intervals.len()) "; all are in report.json." }
+        @if intervals.len() > rows {
+            p.note { "The first " (rows) " of " (intervals.len()) "; all are in report.json." }
         }
     }
 }

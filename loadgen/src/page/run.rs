@@ -130,7 +130,7 @@ fn course(report: &Report) -> Markup {
     let drawn = parts::drawn(report.repetitions.iter().collect());
     let with_intervals = drawn.iter().enumerate().filter(|(_, repetition)| !repetition.intervals.is_empty());
     let panels: Vec<(String, Markup)> =
-        with_intervals.map(|(n, repetition)| (name(n, repetition), one_course(repetition))).collect();
+        with_intervals.map(|(n, repetition)| (name(n, repetition), one_course(repetition, drawn.len()))).collect();
     html! {
         @if !panels.is_empty() {
             section {
@@ -152,7 +152,7 @@ fn name(n: usize, repetition: &Repetition) -> String {
     format!("repetition {}{void}", n + 1)
 }
 
-fn one_course(repetition: &Repetition) -> Markup {
+fn one_course(repetition: &Repetition, tables: usize) -> Markup {
     html! {
         (heat::plot(&repetition.intervals))
         div.small {
@@ -162,7 +162,7 @@ fn one_course(repetition: &Repetition) -> Markup {
         }
         details {
             summary { "Each interval in figures" }
-            (parts::intervals(&repetition.intervals))
+            (parts::intervals(&repetition.intervals, tables))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Properties of pages: they stand alone, text stays text, and they are whole.
 
-use super::compare::{CompareRow, compare_page};
+use super::compare::{CompareRow, Told, compare_page};
 use super::index::{Entry, index_page};
 use super::run::run_page;
 use crate::command::report::write_pages;
@@ -55,8 +55,14 @@ fn pages() -> Vec<String> {
     let entries = || reports.iter().chain(&reports).map(|report| Entry::new(report, "a/report.html".into())).collect();
     pages.push(index_page(HOSTILE, entries(), &[HOSTILE.into()]));
     pages.push(index_page("none", Vec::new(), &[]));
-    pages.push(compare_page(HOSTILE, &reports[..1], &reports[1..2], &rows()));
-    pages.push(compare_page("empty", &reports[2..], &[], &[]));
+    pages.push(compare_page(
+        HOSTILE,
+        &reports[..1],
+        &reports[1..2],
+        &rows(),
+        &Told { notes: vec![HOSTILE.to_owned()], headline: HOSTILE.to_owned(), ..Told::default() },
+    ));
+    pages.push(compare_page("empty", &reports[2..], &[], &[], &Told::default()));
     pages
 }
 
@@ -132,7 +138,7 @@ fn a_void_run_says_so_on_top_and_a_valid_one_does_not() {
     }
     let page = run_page(&report);
     assert!(page.contains("Void: these figures must not be used."));
-    assert!(page.contains("Repetition 3: The load generator lagged by 25 ms."));
+    assert!(page.contains("Repetition 1, similarly in 2 and 3: The load generator lagged by 25 ms."));
     assert!(index_page("x", vec![Entry::new(&report, "a".into())], &[]).contains("VOID"));
 }
 
@@ -141,7 +147,7 @@ fn a_comparison_begins_with_what_is_worse() {
     let a = [small().report()];
     let of = |classes: &[&str]| {
         let rows: Vec<_> = rows().into_iter().filter(|row| classes.contains(&row.class)).collect();
-        compare_page("A and B", &a, &a, &rows)
+        compare_page("A and B", &a, &a, &rows, &Told::default())
     };
     assert!(of(&["worse", "better"]).contains("B is worse in p99 worse, and better in p99 better."));
     assert!(of(&["better", "same"]).contains("B is better in p99 better, and worse in nothing."));
@@ -153,6 +159,22 @@ fn a_comparison_begins_with_what_is_worse() {
 fn a_page_of_many_long_repetitions_stays_small() {
     let page = run_page(&Sample { repetitions: 40, seconds: 60, ..small() }.report());
     assert!(page.len() < 4_000_000, "{} bytes", page.len());
+    let page = run_page(&Sample { repetitions: 2, seconds: 3600, ..small() }.report());
+    assert!(page.len() < 1_500_000, "{} bytes", page.len());
+}
+
+#[test]
+fn a_page_that_cannot_be_written_does_not_stop_the_index() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        let folder = root.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(REPORT_FILE), serde_json::to_vec(&small().report()).unwrap()).unwrap();
+    }
+    // A link into nothing: neither there nor to be written.
+    std::os::unix::fs::symlink("none/report.html", root.path().join("one/report.html")).unwrap();
+    let written = write_pages(root.path()).unwrap();
+    assert_eq!(written, [root.path().join("two/report.html"), root.path().join("index.html")]);
 }
 
 #[test]

@@ -177,6 +177,18 @@ fn of_subscribers(repetition: &Repetition, read: fn(&RoleTally) -> u64) -> Optio
     repetition.measurement.tally.roles.get("subscriber").map(|tally| read(tally) as f64)
 }
 
+/// Publications sent late; none if none were sent.
+fn late(repetition: &Repetition) -> Option<f64> {
+    let tally = &repetition.measurement.tally;
+    (tally.published > 0).then_some(tally.late as f64)
+}
+
+/// Messages that came corrupted; none if nobody listened.
+fn corrupted(repetition: &Repetition) -> Option<f64> {
+    let tally = &repetition.measurement.tally;
+    (!tally.roles.is_empty() || tally.corrupted > 0).then_some(tally.corrupted as f64)
+}
+
 /// Memory a connection: what the server's process grew by.
 fn server_rss(repetition: &Repetition) -> Option<f64> {
     let server = repetition.server.as_ref()?;
@@ -246,12 +258,12 @@ pub static FIGURES: &[Figure] = &[
         per_second(r.measurement.published, r.measurement.window_ns)
     }),
     latency("schedule-error-p99", "schedule error p99", |r| quantile(&r.measurement.schedule_error, 0.99)),
-    mishaps("late", "sent late", |r| Some(r.measurement.tally.late as f64)),
+    mishaps("late", "sent late", late),
     mishaps("lost", "lost", |r| of_subscribers(r, |tally| tally.lost)),
     mishaps("gaps", "gaps", |r| of_subscribers(r, |tally| tally.gaps)),
     mishaps("duplicates", "duplicates", |r| of_subscribers(r, |tally| tally.duplicates)),
     mishaps("reordered", "reordered", |r| of_subscribers(r, |tally| tally.reordered)),
-    mishaps("corrupted", "corrupted", |r| Some(r.measurement.tally.corrupted as f64)),
+    mishaps("corrupted", "corrupted", corrupted),
     latency("handshake-p50", "handshake p50", |r| quantile(&r.connecting.handshake, 0.5)),
     latency("handshake-p99", "handshake p99", |r| quantile(&r.connecting.handshake, 0.99)),
     figure("connects", "connects", Unit::PerSecond, Better::Higher, |r| {

@@ -101,7 +101,8 @@ pub struct ServerUsage {
     pub wall_ns: u64,
     /// CPU time by delivery to anybody, in nanoseconds; 0 if there was none.
     pub cpu_per_delivery_ns: f64,
-    /// Its memory before the first connection, in bytes; 0 if unknown.
+    /// Its memory before the first connection, in bytes: resident pages that it has written to, not those of its program
+    /// file; 0 if unknown.
     pub rss_before_bytes: u64,
     /// Its memory with all connections, at the end, in bytes.
     pub rss_bytes: u64,

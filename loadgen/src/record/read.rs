@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use crate::failure::Failure;
+use crate::measure::Measurement;
 use crate::record::folder::REPORT_FILE;
-use crate::record::{FORMAT, Report, VERSION};
+use crate::record::{FORMAT, Repetition, Report, VERSION};
 
 /// How deep under a folder results are looked for.
 const DEPTH_MAX: usize = 4;
@@ -51,7 +52,24 @@ pub fn parse(bytes: &[u8]) -> Result<Report, String> {
         }
         None => return Err(format!("does not say of which version of its format it is; this loadgen reads {VERSION}")),
     }
-    serde_json::from_slice(bytes).map_err(|error| broken(bytes, &error))
+    let mut report: Report = serde_json::from_slice(bytes).map_err(|error| broken(bytes, &error))?;
+    report.repetitions.iter_mut().for_each(recover);
+    Ok(report)
+}
+
+/// A repetition whose process was killed has intervals only: what they hold is what was measured.
+fn recover(repetition: &mut Repetition) {
+    if repetition.complete || repetition.measurement != Measurement::default() {
+        return;
+    }
+    let measurement = &mut repetition.measurement;
+    for interval in repetition.intervals.iter().filter(|interval| interval.begin_ns >= 0) {
+        measurement.window_ns += interval.length_ns;
+        measurement.published += interval.published;
+        measurement.received += interval.received;
+        measurement.corrected.merge(&interval.corrected);
+    }
+    measurement.corrected.pack();
 }
 
 /// What is wrong, with the byte where it was seen.

@@ -27,6 +27,9 @@ pub const LOG_FILE: &str = "corrected.hlog";
 /// What `report.json` is called while it is written.
 const PART_FILE: &str = "report.json.part";
 
+/// Repetitions beyond this one have no percentile files of their own; what is in them is in `report.json`.
+pub const PERCENTILE_FILES_MAX: usize = 12;
+
 /// The shortest time from one write to the next while intervals come.
 const WRITE_EVERY: Duration = Duration::from_secs(2);
 
@@ -132,6 +135,12 @@ impl Recorder {
         self.failure.as_ref()
     }
 
+    /// Sets where the server listens and how it was called, which is known only when it runs.
+    pub fn server(&mut self, url: &str, command: &[String]) {
+        self.report.scenario.target.url = url.to_owned();
+        self.report.environment.server_command = command.to_vec();
+    }
+
     /// Sets what the machine can do; it is written with the next write.
     pub fn ceiling(&mut self, ceiling: Ceiling) {
         self.report.ceiling = Some(ceiling);
@@ -170,7 +179,8 @@ impl Recorder {
     }
 
     /// Ends the repetition under way, or adds one that was not begun: `repetition` takes its place, intervals included.
-    /// Its percentile files are written too: `repetition-1.corrected.hgrm`, `….service.hgrm`, `….completion.hgrm`.
+    /// Its percentile files are written too: `repetition-1.corrected.hgrm`, `….service.hgrm`, `….completion.hgrm`; only of
+    /// the first [`PERCENTILE_FILES_MAX`], as the slices of an `ab` are many.
     pub fn end_repetition(&mut self, repetition: Repetition) -> Result<(), Failure> {
         self.under_way = None;
         let path = self.folder.join(REPORT_FILE);
@@ -179,7 +189,9 @@ impl Recorder {
             Err(error) => self.keep(failed(&path, &error.into())),
         }
         let number = self.finished.len();
-        self.write_percentiles(&format!("repetition-{number}."), &repetition.measurement);
+        if number <= PERCENTILE_FILES_MAX {
+            self.write_percentiles(&format!("repetition-{number}."), &repetition.measurement);
+        }
         self.report.repetitions.push(repetition);
         self.write_and_keep()
     }

@@ -5,6 +5,7 @@
 use crate::measure::Tally;
 use crate::record::figures::{self, Spread, Unit, grouped};
 use crate::record::{Repetition, Report};
+use crate::scenario::LoadKind;
 
 /// Whether the figures may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,17 +73,58 @@ fn headline(report: &Report, verdict: Verdict) -> String {
     }
 }
 
+/// What is said of several repetitions, but for its figures, is said once: of the first, naming the others.
 fn reasons(report: &Report) -> Vec<String> {
     let several = report.repetitions.len() > 1;
-    let mut reasons = Vec::new();
+    let mut told: Vec<(String, &str, Vec<usize>)> = Vec::new();
     for (n, repetition) in report.repetitions.iter().enumerate() {
-        let cut = (!repetition.complete).then_some("It is not complete.");
+        // With one repetition, the headline says so.
+        let cut = (several && !repetition.complete).then_some("It is not complete.");
         let words = repetition.void.iter().map(String::as_str).chain(cut);
         for reason in words.chain(repetition.warnings.iter().map(String::as_str)) {
-            reasons.push(if several { format!("Repetition {}: {reason}", n + 1) } else { reason.to_owned() });
+            let shape = without_figures(reason);
+            match told.iter_mut().find(|(known, ..)| *known == shape) {
+                Some((.., of)) if of.last() != Some(&n) => of.push(n),
+                _ => told.push((shape, reason, vec![n])),
+            }
         }
     }
-    reasons
+    let sentence = |(_, reason, of): (String, &str, Vec<usize>)| match of.as_slice() {
+        _ if !several => reason.to_owned(),
+        [only] => format!("Repetition {}: {reason}", only + 1),
+        [first, others @ ..] => format!("Repetition {}, similarly in {}: {reason}", first + 1, numbers(others)),
+        [] => reason.to_owned(),
+    };
+    told.into_iter().map(sentence).collect()
+}
+
+/// A sentence without its figures and their units, but with the number of the worker it is about.
+fn without_figures(sentence: &str) -> String {
+    const UNITS: [&str; 7] = ["ns", "µs", "ms", "s", "KiB", "MiB", "GiB"];
+    let mut shape: Vec<&str> = Vec::new();
+    let mut before = "";
+    for word in sentence.split_whitespace() {
+        let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != 'µ');
+        let is_number = bare.starts_with(|c: char| c.is_ascii_digit());
+        let is_unit = before == "#" && UNITS.contains(&bare);
+        before = match (is_number && !before.eq_ignore_ascii_case("worker"), is_unit) {
+            (true, _) => "#",
+            (_, true) => continue,
+            _ => word,
+        };
+        shape.push(before);
+    }
+    shape.join(" ")
+}
+
+/// `2`, `2 and 3`, `2, 3 and 5`: numbers of repetitions, which count from one.
+fn numbers(of: &[usize]) -> String {
+    let words: Vec<String> = of.iter().map(|n| (n + 1).to_string()).collect();
+    match words.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 /// The tally of all these repetitions.
@@ -96,11 +138,12 @@ fn sentences(report: &Report) -> Vec<String> {
     let repetitions = report.usable();
     let median = |key: &str| figures::find(key).and_then(|figure| figure.spread(repetitions.iter().copied()));
     let tally = tally(&repetitions);
+    let is_closed = report.scenario.load.kind == LoadKind::Closed;
     let all = [
         arrived(report, &tally, repetitions.len()),
         latency(&median),
-        omission(&median),
-        schedule(report, &tally, &median),
+        if is_closed { closed_loop(report, &median) } else { omission(&median) },
+        schedule(report, &tally, &median).filter(|_| !is_closed),
         itself(&median),
         server(&median),
         ceiling(report, &median),
@@ -149,32 +192,49 @@ fn arrived(report: &Report, tally: &Tally, repetitions: usize) -> Option<String>
 
 fn latency(median: &impl Fn(&str) -> Option<Spread>) -> Option<String> {
     let (p50, p99, max) = (median("p50")?, median("p99")?, median("max")?);
-    let all = format!(
-        "Half of the deliveries arrived within {} of the intended time of their publication, 99% within {}, the last after {}.",
-        ns(p50),
-        ns(p99),
-        ns(max)
-    );
-    Some(match median("completion-p50") {
-        Some(completion) => {
-            format!("{all} Until the last subscriber had a publication it took {} (median).", ns(completion))
-        }
-        None => all,
+    let (p50, p99) = (ns(p50), ns(p99));
+    let completion = median("completion-p50").map_or(String::new(), |completion| {
+        format!(" Until the last subscriber had a publication it took {} (median).", ns(completion))
+    });
+    Some(match max.count {
+        1 => format!(
+            "Half of the deliveries arrived within {p50} of the intended time of their publication, 99% within {p99}, the \
+             last after {}.{completion}",
+            ns(max)
+        ),
+        many => format!(
+            "In the median of {many} repetitions half of the deliveries arrived within {p50} of the intended time of their \
+             publication, 99% within {p99}, the last after {}; the slowest of all took {}.{completion}",
+            ns(max),
+            Unit::Nanoseconds.format(max.max)
+        ),
     })
+}
+
+/// A closed loop has no intended times: what it cannot show is said instead.
+fn closed_loop(report: &Report, median: &impl Fn(&str) -> Option<Spread>) -> Option<String> {
+    median("p99")?;
+    Some(format!(
+        "The loop is closed, with at most {} publications that not every subscriber has yet: a server that stands still is \
+         sent nothing, so latencies do not show how long a steady load would have waited. Compare its rates.",
+        count(u64::from(report.scenario.load.in_flight))
+    ))
 }
 
 /// What counting from the actual send would have hidden.
 fn omission(median: &impl Fn(&str) -> Option<Spread>) -> Option<String> {
     let (corrected, service) = (median("p99")?, median("service-p99")?);
     let (with, without) = (ns(corrected), ns(service));
-    Some(if corrected.median > service.median * 1.1 {
+    let times = corrected.median / service.median.max(1.0);
+    Some(if times > 1.1 {
         format!(
             "Counted from the moment of the actual send, p99 would be {without} instead of {with}: the difference is time \
              that publications had to wait before they could be sent, which a tool with coordinated omission does not show."
         )
     } else {
+        let hidden = if times > 1.02 { "little" } else { "nothing" };
         format!(
-            "Counted from the moment of the actual send, p99 is {without}, from the intended time {with}: nothing was \
+            "Counted from the moment of the actual send, p99 is {without}, from the intended time {with}: {hidden} was \
              hidden by publications that had to wait."
         )
     })

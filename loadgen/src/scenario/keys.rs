@@ -133,11 +133,6 @@ pub const SECTIONS: &[Section] = &[
                 "What every connection says from time to time, unasked; absent for nothing",
             ),
             absent("lines", "true", "Whether a WebSocket message holds several lines, each a message of its own"),
-            absent(
-                "publisher_receives",
-                "true",
-                "Whether a publisher receives what it publishes if it is subscribed too, as where a server sends to all",
-            ),
         ],
     },
     Section {

@@ -120,8 +120,6 @@ pub struct Template {
     pub heartbeat: Option<Heartbeat>,
     /// Whether a WebSocket message holds several lines, each a message of its own (Centrifugo). Default false.
     pub lines: Option<bool>,
-    /// Whether a publisher receives its own publications if it is subscribed too (node `ws` broadcasts to all sockets).
-    pub publisher_receives: Option<bool>,
 }
 
 /// One step of a conversation.

@@ -1,6 +1,6 @@
 //! A server that is started for a measurement: on cores of its own, watched, and ended with its children.
 //!
-//! * [`address`]: where it listens, read off what it prints. [`spawn`]: the process.
+//! * [`address`]: where it listens, read off what it prints. `spawn`: the process.
 
 pub mod address;
 mod spawn;

@@ -56,7 +56,6 @@ pub struct Target {
     habits: HabitsPlan,
     publish: Option<Template>,
     http: Option<HttpPlan>,
-    publisher_receives: bool,
 }
 
 /// Which of the conversations a connection has.
@@ -97,7 +96,6 @@ impl Target {
             habits: HabitsPlan::of(&reader, &parts)?,
             publish: publish(scenario, &reader, &parts)?,
             http: HttpPlan::of(scenario, &reader, &parts, (&url, address, &tls))?,
-            publisher_receives: parts.publisher_receives.unwrap_or(false),
             offer: Arc::new(offer),
             tls,
             tokens,
@@ -157,11 +155,6 @@ impl Target {
     /// topic, its messages do not reach others. Publishers by HTTP are never bound.
     pub fn publisher_is_bound(&self) -> bool {
         self.publisher.has_topic()
-    }
-
-    /// Whether a publisher receives publications too, its own included.
-    pub fn publisher_receives(&self) -> bool {
-        self.publisher_receives
     }
 
     /// The server and the way of speaking in a few words, for the environment of a result.

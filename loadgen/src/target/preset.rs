@@ -48,7 +48,7 @@ pub(super) fn named(name: &str, given: Given) -> Option<Template> {
         "fanfare-native" => fanfare_native(given),
         "plain" => plain(),
         "template" => Template::default(),
-        "node-ws" => Template { publisher_receives: Some(true), ..plain() },
+        "node-ws" => plain(),
         "bun" => Template { subscribe_path: text("/?topic={topic}"), ..plain() },
         "nchan" => nchan(),
         "pusher" => pusher(),
@@ -197,7 +197,6 @@ fn phoenix() -> Template {
         publish: text(r#"["1","2","{topic_json}","publish",{"body":"{message_json}"}]"#),
         answers: Some(vec![answer(r#"[null,"0","phoenix","phx_reply""#, ""), answer(r#"["1","2","#, "")]),
         heartbeat: heartbeat(30, r#"[null,"0","phoenix","heartbeat",{}]"#),
-        publisher_receives: Some(true),
         ..Template::default()
     }
 }
@@ -217,7 +216,6 @@ pub(super) fn overlay(preset: Template, own: &Template) -> Template {
         answers: own.answers.or(preset.answers),
         heartbeat: own.heartbeat.or(preset.heartbeat),
         lines: own.lines.or(preset.lines),
-        publisher_receives: own.publisher_receives.or(preset.publisher_receives),
     }
 }
 

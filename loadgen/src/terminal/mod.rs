@@ -6,12 +6,17 @@ pub mod summary;
 pub mod table;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 pub use progress::Progress;
 pub use stop::Stop;
 
 use crate::failure::Failure;
+
+/// Whether standard output is a terminal that may be written to in colours (see no-color.org).
+pub fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// Writes a result to standard output. Whoever closes it early, as `head` does, has seen enough: that is no failure.
 ///

@@ -36,6 +36,7 @@ enum Phase {
     None,
     Connecting(ProgressBar),
     Driving(Driving),
+    Stepping(ProgressBar),
 }
 
 #[derive(Debug)]
@@ -92,11 +93,25 @@ impl Progress {
         }
     }
 
+    /// So many of so many steps are done; a bar on a terminal, and nothing elsewhere.
+    pub fn step(&mut self, what: &str, done: u64, of: u64) {
+        if !matches!(self.phase, Phase::Stepping(_)) {
+            self.clear();
+            self.phase = Phase::Stepping(self.bar(of, ""));
+        }
+        if let Phase::Stepping(bar) = &self.phase {
+            bar.set_position(done);
+            bar.set_message(what.to_owned());
+        }
+    }
+
     /// Takes away what is shown.
     pub fn clear(&mut self) {
         match std::mem::replace(&mut self.phase, Phase::None) {
             Phase::None => {}
-            Phase::Connecting(bar) | Phase::Driving(Driving { bar, .. }) => bar.finish_and_clear(),
+            Phase::Connecting(bar) | Phase::Stepping(bar) | Phase::Driving(Driving { bar, .. }) => {
+                bar.finish_and_clear()
+            }
         }
     }
 

@@ -80,7 +80,7 @@ fn figures_table(repetitions: &[&Repetition]) -> String {
             table.add_rows(rows.into_iter().map(right));
         }
     }
-    format!("{}\n", table.trim_fmt())
+    if table.row_count() == 0 { String::new() } else { format!("{}\n", table.trim_fmt()) }
 }
 
 /// None if it was not measured.
@@ -153,7 +153,9 @@ fn causes(report: &Report) -> String {
 fn words(report: &Report) -> String {
     let words = words::of(report);
     let mut text = words.sentences.join("\n");
-    text.push_str("\n\n");
+    if !text.is_empty() {
+        text.push_str("\n\n");
+    }
     if words.verdict == Verdict::Void {
         text.push_str(VOID);
         text.push('\n');
@@ -255,6 +257,7 @@ mod tests {
         report.repetitions.clear();
         report.complete = false;
         report.ended_early = Some("interrupted".into());
-        assert!(shown(&report).contains("interrupted"));
+        let text = shown(&report);
+        assert!(text.contains("interrupted") && !text.contains('│') && !text.contains("\n\n\n"), "{text}");
     }
 }

@@ -3,13 +3,17 @@
 //! | Module | What it shows |
 //! |---|---|
 //! | `faults` | a server that delays, drops, doubles, swaps and corrupts is reported as exactly that |
+//! | `comparing` | `ab`, `search`, `compare`, `report`: the whole way, with exit codes |
 //! | `bad_input` | wrong arguments, files and servers end in one clear sentence |
+//! | `peers` | other people's servers by their presets: node ws, Bun, nchan |
 //! | `runs` | against the engine: every load, role and way of speaking arrives whole |
 //! | `agreement` | latency and rate are those that an independent client sees |
 
 mod agreement;
 mod bad_input;
+mod comparing;
 mod faults;
+mod peers;
 mod runs;
 
 use base64::Engine as _;

@@ -15,6 +15,9 @@ use crate::record::{Repetition, ServerUsage, folder};
 use crate::scenario::Scenario;
 use crate::terminal::Progress;
 
+/// More intervals of measured time than this would make results of many megabytes that nobody looks at one by one.
+const INTERVALS_MAX: u32 = 600;
+
 /// What makes connections and drives loads over them: a [`Fleet`], or what tests put in its place.
 pub trait Runs {
     /// As [`Fleet::connect`].
@@ -78,8 +81,9 @@ pub fn repetition(
 /// The load of a scenario as a fleet drives it.
 pub fn drive_of(scenario: &Scenario) -> Drive {
     let duration = scenario.measured_time();
-    // Usually a second; a short run has ten all the same.
-    let interval = (duration / 10).clamp(Duration::from_millis(100), Duration::from_secs(1)).min(duration);
+    // Usually a second; a short run has ten all the same, and a long one not more than six hundred.
+    let usual = (duration / 10).clamp(Duration::from_millis(100), Duration::from_secs(1)).min(duration);
+    let interval = usual.max(duration / INTERVALS_MAX);
     Drive {
         load: scenario.load.clone(),
         warmup: scenario.warmup.0,

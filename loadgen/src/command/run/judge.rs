@@ -108,8 +108,10 @@ fn schedule(scenario: &Scenario, repetition: &Repetition, warnings: &mut Vec<Str
     if tally.late > 0 {
         let after = scenario.client.late_after;
         warnings.push(format!(
-            "{} were sent more than {after} after their intended time; the corrected latencies hold that delay.",
-            of(tally.late, tally.published, "publications")
+            "{} {} sent more than {after} after {} intended time; the corrected latencies hold that delay.",
+            of(tally.late, tally.published, "publications"),
+            if tally.late == 1 { "was" } else { "were" },
+            if tally.late == 1 { "its" } else { "their" },
         ));
     }
     if scenario.connections.publishers > 0 && (tally.published, tally.unsent) == (0, 0) {
@@ -165,7 +167,8 @@ fn deliveries(tally: &Tally, warnings: &mut Vec<String>) {
     if role.expected > 0 && role.received == 0 {
         warnings.push("Subscribers received nothing at all.".into());
     } else if role.lost > 0 {
-        warnings.push(format!("{} were lost.", of(role.lost, role.expected, "deliveries")));
+        let was = if role.lost == 1 { "was" } else { "were" };
+        warnings.push(format!("{} {was} lost.", of(role.lost, role.expected, "deliveries")));
     }
     let mishaps = [(role.duplicates, "came twice"), (role.reordered, "came out of order")];
     for (number, what) in mishaps.into_iter().filter(|(number, _)| *number > 0) {

@@ -21,7 +21,6 @@ use crate::page;
 use crate::record::recorder::Recorder;
 use crate::record::{FORMAT, Report, VERSION, folder};
 use crate::scenario::Scenario;
-use crate::target::Target;
 use crate::terminal::{self, Progress, Stop, summary, table};
 
 /// Runs it. Ctrl-C (or SIGTERM) ends it in order: what there is is written and shown, and the exit code is 130; a second
@@ -33,8 +32,8 @@ use crate::terminal::{self, Progress, Stop, summary, table};
 /// output says so.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let scenario = args.scenario.resolve()?;
-    // Whatever is wrong with the target is told before there is a folder for a result.
-    Target::of(&scenario)?;
+    // Whatever is known to be wrong is told before there is a folder for a result.
+    Fleet::check(&scenario)?;
     let mut server = scenario.server.pid.map(ServerProbe::of).transpose()?;
     let mut progress = Progress::new(args.quiet, Stop::on_signals()?);
 
@@ -42,8 +41,8 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let folder = folder::create(args.out.as_deref(), &scenario.name, now)?;
     let mut recorder = Recorder::begin(&folder, begun(&scenario, server.as_ref(), now), now)?;
 
-    let measured = if args.ceiling { ceiling_of(&scenario, &mut recorder, &mut progress) } else { Ok(()) };
-    let made = measured.and_then(|()| repetitions(&scenario, &mut recorder, server.as_mut(), &mut progress));
+    let ceiling = if args.ceiling { measure_ceiling(&scenario, &mut recorder, &mut progress) } else { Ok(()) };
+    let made = ceiling.and_then(|()| repetitions(&scenario, &mut recorder, server.as_mut(), &mut progress));
     progress.clear();
     let (report, kept) = recorder.end(made.as_ref().err().map(why));
     let page = page::write_report(&folder, &report).map(drop);
@@ -51,8 +50,15 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     made.and(kept).and(page).and(shown)
 }
 
+/// Measures what the machine can do, and keeps it with the result.
+fn measure_ceiling(scenario: &Scenario, recorder: &mut Recorder, progress: &mut Progress) -> Result<(), Failure> {
+    progress.note("measuring the ceiling of this machine");
+    recorder.ceiling(ceiling::measure(scenario, progress)?);
+    Ok(())
+}
+
 /// A report as it is at the beginning.
-fn begun(scenario: &Scenario, server: Option<&ServerProbe>, now: OffsetDateTime) -> Report {
+pub(super) fn begun(scenario: &Scenario, server: Option<&ServerProbe>, now: OffsetDateTime) -> Report {
     Report {
         format: FORMAT.into(),
         version: VERSION,
@@ -65,12 +71,6 @@ fn begun(scenario: &Scenario, server: Option<&ServerProbe>, now: OffsetDateTime)
         ceiling: None,
         repetitions: Vec::new(),
     }
-}
-
-fn ceiling_of(scenario: &Scenario, recorder: &mut Recorder, progress: &mut Progress) -> Result<(), Failure> {
-    progress.note("measuring the ceiling of this machine");
-    recorder.ceiling(ceiling::measure(scenario, progress)?);
-    Ok(())
 }
 
 /// All repetitions, each on fresh connections, until one cannot be made or somebody ends it.
@@ -93,7 +93,7 @@ fn repetitions(
 }
 
 /// What `ended_early` says.
-fn why(failure: &Failure) -> String {
+pub(super) fn why(failure: &Failure) -> String {
     match failure {
         Failure::Interrupted(_) => "interrupted".into(),
         other => other.to_string(),

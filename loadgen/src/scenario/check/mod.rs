@@ -189,6 +189,12 @@ fn roles(connections: &Connections) -> [(&'static str, Amount); 4] {
 
 /// The failure for a value: key and flag, what was seen, what is allowed.
 fn wrong<T>(key: &str, seen: impl Display, allowed: impl Display) -> Result<T, Failure> {
+    const SEEN_MAX: usize = 120;
+    let whole = seen.to_string();
+    let seen = match whole.char_indices().nth(SEEN_MAX) {
+        Some((end, _)) => format!("{}…", &whole[..end]),
+        None => whole,
+    };
     Err(Failure::usage(format!("{key} ({}) = {seen}: allowed is {allowed}", flag_of(key))))
 }
 

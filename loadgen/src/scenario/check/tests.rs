@@ -1,3 +1,5 @@
+//! Every range and every contradiction is refused, with the name of its setting.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Flags lie over the file, each over its own key.
+
 use clap::{CommandFactory, Parser};
 use proptest::prelude::*;
 

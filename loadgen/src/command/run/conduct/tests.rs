@@ -1,3 +1,5 @@
+//! Repetitions made by what plays a fleet: recorded whole, cut short, judged.
+
 use std::path::Path;
 
 use super::*;
@@ -134,7 +136,7 @@ fn cost_by_delivery_is_a_share_of_a_core_by_a_rate_and_counts_all_roles() {
 }
 
 #[test]
-fn a_short_run_has_ten_intervals_and_a_long_one_seconds() {
+fn a_short_run_has_ten_intervals_a_usual_one_seconds_and_an_hour_six_hundred() {
     let mut scenario = scenario();
     let interval = |scenario: &Scenario| drive_of(scenario).interval;
     assert_eq!(interval(&scenario), Duration::from_secs(1));
@@ -142,4 +144,6 @@ fn a_short_run_has_ten_intervals_and_a_long_one_seconds() {
     assert_eq!(interval(&scenario), Duration::from_millis(200));
     scenario.duration.0 = Duration::from_millis(100);
     assert_eq!(interval(&scenario), Duration::from_millis(100));
+    scenario.duration.0 = Duration::from_secs(3600);
+    assert_eq!(interval(&scenario), Duration::from_secs(6));
 }
