@@ -29,6 +29,8 @@ pub fn serve(listen: SocketAddr, sending: Sending) -> Result<(), Failure> {
 }
 
 fn run(listen: SocketAddr, sending: Sending) -> io::Result<()> {
+    // Without room for all connections it would be the limit that is measured. What it cannot be raised to, it stays at.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     let mut poll = Poll::new()?;
     let mut listener = admission::listen(listen)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
@@ -48,10 +50,17 @@ fn run(listen: SocketAddr, sending: Sending) -> io::Result<()> {
                 bare.ready(event.token(), poll.registry());
                 continue;
             }
-            while let Ok((stream, _)) = listener.accept() {
-                // Who fails here sees it, and is who measures.
-                if let Ok(admitted) = admission::admit(stream.into()) {
-                    bare.admit(admitted, poll.registry())?;
+            loop {
+                match listener.accept() {
+                    // Who fails here sees it, and is who measures.
+                    Ok((stream, _)) => {
+                        if let Ok(admitted) = admission::admit(stream.into()) {
+                            bare.admit(admitted, poll.registry())?;
+                        }
+                    }
+                    // One that is gone already says nothing about those behind it.
+                    Err(error) if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::Interrupted) => {}
+                    Err(_) => break,
                 }
             }
         }

@@ -22,7 +22,7 @@ const IN_FLIGHT: u32 = 64;
 /// Measures the ceiling for the subscribers, payload and load of `scenario`, on its server's cores.
 ///
 /// # Errors
-/// If the bare loop cannot be started or connected to.
+/// If the bare loop cannot be started or connected to; [`Failure::Interrupted`] if [`Watch::is_stopped`] ends it.
 pub fn measure(scenario: &Scenario, watch: &mut dyn Watch) -> Result<Ceiling, Failure> {
     let server_cores = &scenario.server.cores;
     let bare = bare_scenario(scenario);
@@ -96,6 +96,9 @@ impl Loop {
         scenario.target.url = server.url().to_owned();
         let mut fleet = Fleet::start(&scenario)?;
         fleet.connect(watch)?;
+        if watch.is_stopped() {
+            return Err(interrupted());
+        }
         Ok(Self { server, probe, fleet })
     }
 
@@ -103,6 +106,9 @@ impl Loop {
     fn drive(&mut self, drive: &Drive, watch: &mut dyn Watch) -> Result<(Driven, f64), Failure> {
         self.probe.begin()?;
         let driven = self.fleet.drive(drive, watch)?;
+        if driven.stopped || watch.is_stopped() {
+            return Err(interrupted());
+        }
         let usage = self.probe.end()?;
         self.server.check()?;
         let deliveries = driven.measurement.tally.subscribers().received;
@@ -113,6 +119,11 @@ impl Loop {
     fn end(self) {
         self.fleet.close();
     }
+}
+
+/// Half a ceiling is none.
+fn interrupted() -> Failure {
+    Failure::Interrupted("interrupted: the ceiling was not measured".into())
 }
 
 /// How this very program serves as the bare loop.

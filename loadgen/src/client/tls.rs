@@ -73,6 +73,11 @@ impl TlsStream {
         Ok(())
     }
 
+    /// Whether the handshake is done.
+    pub fn is_agreed(&self) -> bool {
+        !self.session.is_handshaking()
+    }
+
     /// Plaintext bytes encrypted that the socket has not wholly taken.
     pub fn pending(&self) -> usize {
         self.pending

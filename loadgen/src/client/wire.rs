@@ -89,6 +89,14 @@ impl Wire {
         }
     }
 
+    /// Whether it is encrypted by now, if it is to be: until then nothing that is written is sent.
+    pub fn is_agreed(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => true,
+            Kind::Tls(stream) => stream.is_agreed(),
+        }
+    }
+
     /// Whether a read that does not fill its buffer has emptied the socket.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use crate::fleet::process;
 use crate::terminal::stop;
 
-/// Follows the orders on standard input until it is closed. Interrupts are the conductor's: it ends a run in order, and
+/// Follows the orders on standard input until it is closed. Signals are the conductor's: it ends a run in order, and
 /// closes the input.
 ///
 /// # Errors

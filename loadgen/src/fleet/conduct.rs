@@ -8,7 +8,7 @@ use crossbeam_channel::RecvTimeoutError;
 use crate::failure::Failure;
 use crate::fleet::message::{DriveOrder, Order, Report};
 use crate::fleet::{Drive, Driven, Fleet, Link, Watch};
-use crate::measure::{Connecting, Interval, Measurement};
+use crate::measure::{Connecting, Interval, Measurement, OwnWorker};
 use crate::scenario::LoadKind;
 use crate::units::Amount;
 use crate::verify::{Parties, Step};
@@ -20,6 +20,9 @@ const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// How often a watcher is told of connections.
 const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// How much later than it should a worker may end a drive before it counts as stuck: it may be short of CPU time.
+const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// How long the answers to goodbyes may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -111,6 +114,8 @@ struct Score {
     members: u32,
     base: Vec<u64>,
     whole: Measurement,
+    /// By member, whoever is the first to end.
+    workers: BTreeMap<u32, Vec<OwnWorker>>,
     left: u32,
     /// By index: from how many workers, and the sum.
     pieces: BTreeMap<i64, (u32, Interval)>,
@@ -128,6 +133,9 @@ struct Whole {
     completed: Completed,
     /// Streams that have subscribers.
     attended: Vec<bool>,
+    /// Whether all workers have told who attends, and whether the publisher was told.
+    is_attended: bool,
+    is_told: bool,
 }
 
 /// See [`Fleet::drive`].
@@ -135,32 +143,62 @@ pub(super) fn drive(fleet: &mut Fleet, drive: &Drive, watch: &mut dyn Watch) -> 
     let order = order_of(fleet, drive);
     let mut window = Window { begin_ns: order.measured_ns, end_ns: order.end_ns };
     let mut score = Score::new(fleet, window);
-    let (is_closed, mut credited, mut is_stopped) = (drive.load.kind == LoadKind::Closed, 0, false);
+    let (is_closed, mut credited, mut is_stopped) = (drive.load.kind == LoadKind::Closed, 0, Stopped::No);
     fleet.drives += 1;
     fleet.tell_all(&Order::Drive(order))?;
+    // Nothing is published later than a drain timeout after the end, and nothing waited for later than another one.
+    let drain_ns = nanoseconds(drive.drain_timeout);
+    let stuck_ns = window.end_ns.saturating_add(drain_ns.saturating_mul(2)).saturating_add(nanoseconds(STUCK_AFTER));
+    let mut is_published = false;
     while score.left > 0 {
         let report = next_report(fleet)?;
         if let Some((_, Report::Published(published))) = &report {
             fleet.published.clone_from(published);
-            let until_ns = monotonic_ns().saturating_add(nanoseconds(drive.drain_timeout));
+            is_published = true;
+            let until_ns = monotonic_ns().saturating_add(if is_stopped == Stopped::InDrain { 0 } else { drain_ns });
             fleet.tell_all(&Order::Drain { published: published.clone(), until_ns })?;
         }
         if let Some((member, report)) = report {
             score.take(fleet, member, report, watch);
         }
+        if let Some(streams) = score.take_unattended().filter(|_| is_closed) {
+            fleet.tell_publisher(&Order::Unattended { streams })?;
+        }
         if let Some(passed) = score.passed().filter(|passed| is_closed && *passed > credited) {
             credited = passed;
             fleet.tell_publisher(&Order::Credit { passed })?;
         }
-        let at_ns = monotonic_ns() + lead_ns(fleet);
-        if !is_stopped && at_ns < window.end_ns && watch.is_stopped() {
-            is_stopped = true;
-            window.stop(at_ns);
-            score.window = window;
+        let now_ns = monotonic_ns();
+        let at_ns = now_ns + lead_ns(fleet);
+        if is_stopped == Stopped::No && watch.is_stopped() {
+            if at_ns < window.end_ns {
+                is_stopped = Stopped::InTime;
+                window.stop(at_ns);
+                score.window = window;
+            } else {
+                is_stopped = Stopped::InDrain;
+            }
             fleet.tell_all(&Order::Stop { at_ns })?;
+            if is_published && is_stopped == Stopped::InDrain {
+                fleet.tell_all(&Order::Drain { published: fleet.published.clone(), until_ns: at_ns })?;
+            }
+        }
+        if now_ns > stuck_ns {
+            let left = score.left;
+            return Err(Failure::failed(format!("{left} of {} workers do not answer", fleet.members())));
         }
     }
-    Ok(score.end(fleet, is_stopped))
+    Ok(score.end(fleet, is_stopped != Stopped::No))
+}
+
+/// Whether, and when, somebody has ended a drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    No,
+    /// Before the measured time was over: what was published is waited for.
+    InTime,
+    /// After it: nothing is waited for any longer.
+    InDrain,
 }
 
 fn order_of(fleet: &Fleet, drive: &Drive) -> DriveOrder {
@@ -188,12 +226,15 @@ impl Score {
             parties: Parties::new(streams),
             completed: Completed::default(),
             attended: vec![false; streams as usize],
+            is_attended: false,
+            is_told: false,
         });
         Self {
             window,
             members,
             base: fleet.published.clone(),
             whole: Measurement::default(),
+            workers: BTreeMap::new(),
             left: members,
             pieces: BTreeMap::new(),
             intervals: Vec::new(),
@@ -214,7 +255,8 @@ impl Score {
                 }
             }
             Report::Interval { index, interval } => self.take_interval(index, *interval, watch),
-            Report::Driven(measurement) => {
+            Report::Driven(mut measurement) => {
+                self.workers.insert(member, std::mem::take(&mut measurement.workers));
                 self.whole.merge(&measurement);
                 self.left -= 1;
             }
@@ -239,6 +281,16 @@ impl Score {
         }
     }
 
+    /// With several workers: the streams that have no subscribers, told once it is known.
+    fn take_unattended(&mut self) -> Option<Vec<u32>> {
+        let whole = self.completion.as_mut().filter(|whole| whole.is_attended)?;
+        if std::mem::replace(&mut whole.is_told, true) {
+            return None;
+        }
+        let streams = (0..).zip(&whole.attended).filter(|(_, attended)| !**attended).map(|(stream, _)| stream);
+        Some(streams.collect())
+    }
+
     /// With several workers: publications that have passed all their subscribers.
     fn passed(&self) -> Option<u64> {
         self.completion.as_ref().map(|whole| whole.completed.passed)
@@ -252,6 +304,7 @@ impl Score {
             self.whole.tally.incomplete = whole.completed.incomplete_of(to_somebody);
             self.whole.completion = whole.completed.latency.clone();
         }
+        self.whole.workers = self.workers.into_values().flatten().collect();
         self.whole.window_ns = self.window.length_ns();
         Driven { measurement: self.whole, intervals: self.intervals, stopped }
     }
@@ -271,6 +324,7 @@ impl Whole {
             self.attended[stream as usize] = !parties.is_empty();
             self.parties.begin(stream, base[stream as usize], parties);
         }
+        self.is_attended = true;
         for (member, steps) in std::mem::take(&mut self.early) {
             self.take(member, steps, window);
         }

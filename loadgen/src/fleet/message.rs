@@ -40,6 +40,11 @@ pub enum Order {
         /// Since the drive began.
         passed: u64,
     },
+    /// In a closed loop with several workers: nobody is subscribed to these streams' topics.
+    Unattended {
+        /// The streams.
+        streams: Vec<u32>,
+    },
     /// All is published: wait for the rest, but not beyond `until_ns`.
     Drain {
         /// Publications of each stream since the fleet was started.

@@ -136,6 +136,10 @@ fn processes(scenario: &Scenario, roster: &Roster, files: u64) -> Result<u32, Fa
             "client.processes is {wanted}, too few for {connections} connections with an open-file limit of {files} each: \
              at least {needed}, or 0 to leave it to loadgen"
         ))),
+        // Each has two pipes here.
+        Some(needed) if needed > 1 && u64::from(needed) * 2 + SPARE_FILES > files => Err(Failure::usage(format!(
+            "{connections} connections want {needed} processes, more than can be started: the open-file limit is {files}"
+        ))),
         Some(needed) => Ok(needed),
     }
 }
@@ -189,7 +193,7 @@ mod tests {
         fn processes_are_as_few_as_the_open_file_limit_allows(
             publishers in 0_u64..50,
             subscribers in 0_u64..100_000,
-            files in 200_u64..20_000,
+            files in 2_000_u64..20_000,
         ) {
             let scenario = scenario(publishers, subscribers, 0);
             let of = |members| Roster::new(&scenario, members);
@@ -208,6 +212,8 @@ mod tests {
         let many = of(&scenario(2_000, 1, 0), 1_100).unwrap_err();
         assert!(many.to_string().contains("connections.publishers is 2000"), "{many}");
         assert_eq!(of(&scenario(1, 10, 2), 1_100), Ok(2));
+        let crowd = of(&scenario(1, 5_000, 0), 110).unwrap_err();
+        assert!(crowd.exit_code() == 2 && crowd.to_string().contains("want 556 processes"), "{crowd}");
     }
 
     #[test]

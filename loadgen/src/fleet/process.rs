@@ -78,13 +78,6 @@ impl ProcessLink {
         self.write(&Envelope { to, order: order.clone() })
     }
 
-    /// For tests: ends the process as a crash would.
-    #[cfg(test)]
-    pub(super) fn kill(&mut self) {
-        self.child.kill().expect("it lives");
-        self.child.wait().expect("it is dead");
-    }
-
     fn write(&mut self, line: &impl Serialize) -> Result<(), Failure> {
         let Some(input) = &mut self.input else {
             return Ok(());

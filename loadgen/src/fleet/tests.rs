@@ -181,6 +181,39 @@ fn a_closed_loop_keeps_going_and_loses_nothing_with_any_number_of_workers() {
 }
 
 #[test]
+fn a_closed_loop_goes_on_where_topics_have_nobody_and_while_all_are_away() {
+    for threads in [1, 2] {
+        let engine = server(Wrongs::default());
+        let mut scenario = scenario(&engine, people(3, 2), 3);
+        scenario.client.threads = threads;
+        scenario.connect.rate_per_s = 100.0;
+        let mut fleet = connected(&scenario);
+        let load = Load { kind: LoadKind::Closed, in_flight: 2, ..Load::default() };
+        let driven = fleet.drive(&a_drive(load.clone()), &mut Onlooker::default()).expect("it drives");
+        assert!(driven.measurement.published > 50, "{} publications", driven.measurement.published);
+        let subscribers = driven.measurement.tally.subscribers();
+        assert_eq!((subscribers.lost, driven.measurement.tally.incomplete), (0, 0));
+        // One that dropped connections at once and took a while to come back left all credit with those who were away.
+        let storm = Drive { storm_at: Some(ms(50)), duration: Duration::from_secs(1), ..a_drive(load) };
+        let driven = fleet.drive(&storm, &mut Onlooker::default()).expect("it drives");
+        assert_eq!(driven.measurement.storm.as_ref().map(|storm| storm.back), Some(2));
+        let last = driven.intervals.iter().rev().take(3);
+        assert!(last.map(|interval| interval.received).sum::<u64>() > 20, "{:?}", driven.measurement.tally);
+    }
+}
+
+#[test]
+fn a_closed_loop_waits_for_a_lost_publication_no_longer_than_a_drain() {
+    let engine = server(Wrongs { drop_every: 20, ..Wrongs::default() });
+    let mut fleet = connected(&scenario(&engine, people(1, 3), 1));
+    let load = Load { kind: LoadKind::Closed, in_flight: 1, ..Load::default() };
+    let drive = Drive { drain_timeout: ms(50), ..a_drive(load) };
+    let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    assert!(tally.published > 40 && tally.incomplete >= 2, "{tally:?}");
+}
+
+#[test]
 fn dropped_and_doubled_publications_are_reported_as_such() {
     let engine = server(Wrongs { drop_every: 10, twice_every: 7, ..Wrongs::default() });
     let mut fleet = connected(&scenario(&engine, people(1, 5), 1));
@@ -318,6 +351,18 @@ fn a_drive_that_is_stopped_ends_in_order_with_the_window_it_had() {
 }
 
 #[test]
+fn a_drive_that_is_stopped_while_it_waits_for_the_rest_waits_no_longer() {
+    let engine = server(Wrongs { drop_every: 7, ..Wrongs::default() });
+    let mut fleet = connected(&scenario(&engine, people(1, 4), 1));
+    // The 70th and last is dropped.
+    let drive = Drive { drain_timeout: Duration::from_secs(3_600), ..a_drive(constant(140.0)) };
+    let mut onlooker = Onlooker { stop_after: Some(Instant::now() + ms(800)), ..Onlooker::default() };
+    let driven = fleet.drive(&drive, &mut onlooker).expect("it drives");
+    assert!(driven.stopped && driven.measurement.window_ns == 400_000_000);
+    assert_eq!(driven.measurement.tally.subscribers().lost, 40);
+}
+
+#[test]
 fn publications_that_find_no_room_wait_and_are_all_sent_in_the_end() {
     let engine = server(Wrongs::default());
     // Without subscribers, which the server would end for not keeping up.
@@ -367,18 +412,79 @@ fn http_server(engine: &Engine) -> std::net::SocketAddr {
     address
 }
 
-#[test]
-fn publications_by_http_are_answered_refused_and_survive_a_server_that_hangs_up() {
-    let engine = server(Wrongs::default());
-    let mut scenario = scenario(&engine, people(1, 4), 1);
+/// Publishers by HTTP, who ask at this address.
+fn by_http(engine: &Engine, address: std::net::SocketAddr) -> Scenario {
+    let mut scenario = scenario(engine, people(1, 4), 1);
     scenario.connections.publish_via = PublishVia::Http;
     scenario.target.template.publish_http = Some(HttpTemplate {
         method: "POST".into(),
-        server: Some(format!("http://{}", http_server(&engine))),
+        server: Some(format!("http://{address}")),
         path: "/publish".into(),
         headers: Default::default(),
         body: "{message}".into(),
     });
+    scenario
+}
+
+/// Gives each connection, one after the other, to `behave`.
+fn tcp_server(mut behave: impl FnMut(std::net::TcpStream) + Send + 'static) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(&mut behave));
+    address
+}
+
+#[test]
+fn publications_by_http_that_are_never_answered_are_told_and_block_no_later_drive() {
+    let engine = server(Wrongs::default());
+    let mut kept = Vec::new();
+    let mut fleet = connected(&by_http(&engine, tcp_server(move |stream| kept.push(stream))));
+    let drive = Drive { drain_timeout: ms(200), ..a_drive(constant(100.0)) };
+    for _ in 0..2 {
+        let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+        let tally = &driven.measurement.tally;
+        assert_eq!((tally.published, tally.unsent, tally.refused), (1, 49, 1));
+    }
+}
+
+#[test]
+fn a_request_by_http_is_given_up_after_the_timeout_and_the_next_is_sent() {
+    let engine = server(Wrongs::default());
+    let mut kept = Vec::new();
+    let mut scenario = by_http(&engine, tcp_server(move |stream| kept.push(stream)));
+    scenario.connect.timeout = Span(ms(100));
+    let mut fleet = connected(&scenario);
+    let drive = Drive { drain_timeout: ms(200), ..a_drive(constant(100.0)) };
+    let tally = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives").measurement.tally;
+    assert!(tally.published >= 2 && tally.refused == tally.published, "{tally:?}");
+    assert_eq!(tally.published + tally.unsent, 50);
+}
+
+#[test]
+fn a_server_that_hangs_up_after_each_answer_without_a_word_refuses_nothing() {
+    let engine = server(Wrongs::default());
+    let address = tcp_server(|mut stream| {
+        let (mut input, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            input.extend_from_slice(&buffer[..read]);
+            if input.windows(4).position(|four| four == b"\r\n\r\n").is_some_and(|head| input.len() >= head + 4 + 128) {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                return;
+            }
+        }
+    });
+    let mut fleet = connected(&by_http(&engine, address));
+    let drive = Drive { drain_timeout: ms(200), ..a_drive(constant(50.0)) };
+    let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
+    let tally = &driven.measurement.tally;
+    assert_eq!((tally.published, tally.unsent, tally.refused), (25, 0, 0));
+    assert_eq!(driven.measurement.publish_answer.len(), 20);
+}
+
+#[test]
+fn publications_by_http_are_answered_refused_and_survive_a_server_that_hangs_up() {
+    let engine = server(Wrongs::default());
+    let scenario = by_http(&engine, http_server(&engine));
     let mut fleet = connected(&scenario);
     let drive = Drive { drain_timeout: ms(500), ..a_drive(constant(100.0)) };
     let driven = fleet.drive(&drive, &mut Onlooker::default()).expect("it drives");
@@ -386,55 +492,4 @@ fn publications_by_http_are_answered_refused_and_survive_a_server_that_hangs_up(
     assert_eq!((tally.published, tally.unsent, tally.refused), (50, 0, 10));
     assert_eq!((tally.subscribers().lost, tally.subscribers().received), (40, 160));
     assert_eq!(driven.measurement.publish_answer.len(), 40);
-}
-
-mod processes {
-    use super::*;
-
-    /// This test program, as a worker process.
-    fn program() -> (PathBuf, Vec<String>) {
-        let arguments = ["fleet::tests::processes::as_a_worker_process", "--exact", "--ignored", "--nocapture"];
-        (std::env::current_exe().expect("it runs"), arguments.map(String::from).into())
-    }
-
-    #[test]
-    #[ignore = "is what worker processes of the other tests run"]
-    fn as_a_worker_process() {
-        println!();
-        process::serve_orders().expect("orders");
-    }
-
-    fn fleet(engine: &Engine, processes: u32, threads: u32) -> Fleet {
-        let mut scenario = scenario(engine, people(2, 12), 2);
-        (scenario.client.processes, scenario.client.threads) = (processes, threads);
-        let mut fleet = Fleet::start_with(&scenario, &program()).expect("it starts");
-        assert_eq!((fleet.processes(), fleet.members()), (processes, processes * threads));
-        assert_eq!(fleet.connect(&mut Onlooker::default()).expect("it connects").connected, 14);
-        fleet
-    }
-
-    #[test]
-    fn several_processes_measure_what_one_does() {
-        let engine = server(Wrongs::default());
-        let mut fleet = fleet(&engine, 2, 2);
-        for _ in 0..2 {
-            let driven = fleet.drive(&a_drive(constant(200.0)), &mut Onlooker::default()).expect("it drives");
-            assert_eq!((driven.measurement.tally.published, driven.measurement.workers.len()), (100, 4));
-            assert_whole(&driven, 6);
-        }
-        let load = Load { kind: LoadKind::Closed, in_flight: 3, ..Load::default() };
-        let driven = fleet.drive(&a_drive(load), &mut Onlooker::default()).expect("it drives");
-        assert_whole(&driven, 6);
-        fleet.close();
-    }
-
-    #[test]
-    fn a_process_that_dies_is_a_failure_that_names_it() {
-        let engine = server(Wrongs::default());
-        let mut fleet = fleet(&engine, 2, 1);
-        let Some(Link::Process(link)) = fleet.links.last_mut() else { unreachable!("there are processes") };
-        link.kill();
-        let failure = fleet.drive(&a_drive(constant(200.0)), &mut Onlooker::default()).expect_err("one is dead");
-        assert!(failure.to_string().contains("worker process 1 (pid "), "{failure}");
-    }
 }

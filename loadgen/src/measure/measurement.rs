@@ -67,7 +67,7 @@ pub struct Tally {
     pub late: u64,
     /// Due, but never sent: the server took nothing any more.
     pub unsent: u64,
-    /// HTTP publications answered with something else than 2xx, and WebSocket publishers' connections lost.
+    /// HTTP publications answered with something else than 2xx or not at all, and WebSocket publishers' connections lost.
     pub refused: u64,
     /// Publications that not every one of their subscribers got.
     pub incomplete: u64,
@@ -161,6 +161,15 @@ pub struct Interval {
     pub lag_max_ns: u64,
     /// The greatest share of a core that a worker used in it.
     pub cpu_share_max: f64,
+}
+
+/// Causes that are told apart: a peer that makes up new ones fills neither the memory nor a page.
+const CAUSES_MAX: usize = 100;
+
+/// Counts one more of a cause.
+pub fn count_cause(causes: &mut BTreeMap<String, u64>, cause: String) {
+    let is_told = causes.len() < CAUSES_MAX || causes.contains_key(&cause);
+    *causes.entry(if is_told { cause } else { "other causes".into() }).or_default() += 1;
 }
 
 fn merge_counts(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
@@ -260,5 +269,19 @@ impl Interval {
         self.corrected.merge(&other.corrected);
         self.lag_max_ns = self.lag_max_ns.max(other.lag_max_ns);
         self.cpu_share_max = self.cpu_share_max.max(other.cpu_share_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_makes_up_causes_is_counted_and_fills_nothing() {
+        let mut causes = BTreeMap::new();
+        (0..1_000).for_each(|n| count_cause(&mut causes, format!("message of {n} bytes")));
+        count_cause(&mut causes, "message of 7 bytes".into());
+        assert_eq!((causes.len(), causes.values().sum()), (CAUSES_MAX + 1, 1_001_u64));
+        assert_eq!((causes["message of 7 bytes"], causes["other causes"]), (2, 900));
     }
 }

@@ -4,4 +4,4 @@ pub mod latencies;
 pub mod measurement;
 
 pub use latencies::Latencies;
-pub use measurement::{Connecting, Interval, Measurement, OwnWorker, RoleTally, StormOutcome, Tally};
+pub use measurement::{Connecting, Interval, Measurement, OwnWorker, RoleTally, StormOutcome, Tally, count_cause};

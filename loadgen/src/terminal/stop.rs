@@ -41,12 +41,16 @@ impl Stop {
     }
 }
 
-/// Lets SIGINT pass this process by: Ctrl-C reaches worker processes too, but it is the conductor who ends them in order.
+/// Lets SIGINT and SIGTERM pass this process by: Ctrl-C and `timeout` reach worker processes too, but it is the conductor
+/// who ends them in order. When it is gone, they end by themselves.
 ///
 /// # Errors
 /// If the system does not let signals be caught.
 pub fn leave_interrupts_to_the_conductor() -> Result<(), Failure> {
-    flag::register(SIGINT, Arc::default()).map(drop).map_err(|error| uncaught(&error))
+    for signal in [SIGINT, SIGTERM] {
+        flag::register(signal, Arc::default()).map_err(|error| uncaught(&error))?;
+    }
+    Ok(())
 }
 
 fn uncaught(error: &io::Error) -> Failure {

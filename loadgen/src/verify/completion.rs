@@ -76,6 +76,8 @@ pub struct Completion {
     /// Publications in all windows.
     waiting: usize,
     window_max: usize,
+    /// Streams that had nobody and in which somebody has received something.
+    heard: Vec<u32>,
 }
 
 /// Invariant: there is one slot more than there are publications in the window; the last is for those who have all.
@@ -132,12 +134,13 @@ impl Completion {
     pub fn new(streams: u32) -> Self {
         let empty = || Window { lowest: 0, slots: VecDeque::from([Slot::default()]), people: 0, gone: 0, unknown: 0 };
         let windows = (0..streams).map(|_| empty()).collect();
-        Self { windows, held: HashMap::new(), waiting: 0, window_max: WINDOW_MAX }
+        Self { windows, held: HashMap::new(), waiting: 0, window_max: WINDOW_MAX, heard: Vec::new() }
     }
 
     /// Forgets everything about all streams, and everybody.
     pub fn clear(&mut self) {
         self.held.clear();
+        self.heard.clear();
         (0..self.windows.len() as u32).for_each(|stream| self.begin(stream, 0, 0));
     }
 
@@ -290,6 +293,7 @@ impl Completion {
     pub fn join(&mut self, stream: u32, position: u64, out: &mut impl FnMut(Step)) {
         if self.windows.get(stream as usize).is_some_and(|window| window.people == 0) {
             self.skip(stream, position, out);
+            self.heard.push(stream);
         }
         self.extend(stream, position, out);
         if let Some(window) = self.windows.get_mut(stream as usize) {
@@ -299,6 +303,12 @@ impl Completion {
                 slot.waiting += 1;
             }
         }
+    }
+
+    /// A stream that had nobody and in which somebody has received something, told once.
+    #[inline]
+    pub fn take_heard(&mut self) -> Option<u32> {
+        self.heard.pop()
     }
 
     /// The drive is over, with so many publications: of a stream that has nobody the rest is skipped.

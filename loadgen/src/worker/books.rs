@@ -198,6 +198,10 @@ impl Books {
         let Some(sequence) = marker.sequence_near(next) else {
             return self.measurement.tally.corrupted += 1;
         };
+        // What is late from an earlier drive begins nothing in this one.
+        if !had_begun && sequence < self.base[marker.stream as usize] {
+            return;
+        }
         let outcome = tracker.see(sequence);
         if (outcome != Outcome::InOrder || !had_begun)
             && !self.see_other(follower, Seen { outcome, had_begun, next, sequence }, &marker)
@@ -405,6 +409,17 @@ impl Books {
             }
         }
         self.drain = Some(drain);
+    }
+
+    /// The first publication of `stream` that nobody here has heard of.
+    pub fn unheard(&self, stream: u32) -> u64 {
+        self.completion.end(stream)
+    }
+
+    /// See [`Completion::take_heard`].
+    #[inline]
+    pub fn take_heard(&mut self) -> Option<u32> {
+        self.completion.take_heard()
     }
 
     /// Whether all is published and every subscriber that is still there has all of it.

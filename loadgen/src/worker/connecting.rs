@@ -5,8 +5,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::client::{Client, Wire, cause};
 use crate::fleet::message::Report;
-use crate::load::Role;
-use crate::measure::{Connecting, StormOutcome};
+use crate::load::{Place, Role};
+use crate::measure::{Connecting, StormOutcome, count_cause};
 use crate::target::Part;
 use crate::worker::looking::SMALL_RECEIVE_BUFFER;
 use crate::worker::seat::{Alarm, Attempt, State};
@@ -45,7 +45,6 @@ impl Worker {
         while let Some(slot) = self.pace.next(now_ns) {
             self.connect(slot);
         }
-        self.give_up_https(now_ns);
         let Some(phase) = &mut self.connecting else {
             return;
         };
@@ -57,25 +56,6 @@ impl Worker {
             phase.reported_ns = now_ns;
             let (connected, failures) = (phase.figures.connected, phase.figures.failures.clone());
             self.report(Report::Connecting { connected, failures });
-        }
-    }
-
-    /// Publishers by HTTP have no alarms of their own for this.
-    fn give_up_https(&mut self, now_ns: u64) {
-        let timeout_ns = self.plan.scenario.connect.timeout.0.as_nanos() as u64;
-        let Some(phase) = self.connecting.as_mut().filter(|phase| phase.https_left > 0) else {
-            return;
-        };
-        if now_ns < phase.begin_ns.saturating_add(timeout_ns) {
-            return;
-        }
-        *phase.figures.failures.entry("timed out".into()).or_default() += phase.https_left;
-        phase.https_left = 0;
-        for index in 0..self.https.len() {
-            if !self.https[index].is_connected() {
-                self.https[index].hang_up();
-                self.alarms.set(now_ns + AGAIN_NS, (self.seats.len() + index) as u32, 0, Alarm::Again);
-            }
         }
     }
 
@@ -142,7 +122,10 @@ impl Worker {
         self.open += 1;
         let seat = &mut self.seats[slot as usize];
         seat.state = State::Open;
-        let (attempt, generation, role) = (seat.attempt, seat.generation, seat.place.role);
+        let (attempt, generation, Place { role, topic, .. }) = (seat.attempt, seat.generation, seat.place);
+        if role == Role::Subscriber {
+            self.attend(topic);
+        }
         match attempt {
             Attempt::Churn => {}
             Attempt::First => {
@@ -154,6 +137,9 @@ impl Worker {
                 if let Some(storm) = &mut self.storm {
                     storm.outcome.back += 1;
                     storm.outcome.until_back_ns = now_ns.saturating_sub(storm.begin_ns);
+                    if storm.outcome.back == storm.outcome.dropped {
+                        self.forgive();
+                    }
                 }
             }
         }
@@ -187,7 +173,7 @@ impl Worker {
     pub(super) fn ended(&mut self, slot: u32, cause: String) {
         let now_ns = monotonic_ns();
         let seat = &mut self.seats[slot as usize];
-        let (state, attempt, role) = (seat.state, seat.attempt, seat.place.role);
+        let (state, attempt, Place { role, topic, .. }) = (seat.state, seat.attempt, seat.place);
         // Dropping it closes it.
         drop(seat.clear());
         match state {
@@ -203,6 +189,9 @@ impl Worker {
             State::Open => {
                 self.open = self.open.saturating_sub(1);
                 self.closed_by_server(slot, role, cause, now_ns);
+                if role == Role::Subscriber {
+                    self.leave(topic);
+                }
             }
         }
     }
@@ -230,7 +219,7 @@ impl Worker {
             Some(_) => &mut self.books.measurement.tally.closed,
             None => &mut self.closed_between,
         };
-        *closed.entry(cause).or_default() += 1;
+        count_cause(closed, cause);
     }
 
     /// An attempt to connect has failed.
@@ -239,13 +228,13 @@ impl Worker {
             Attempt::First => {
                 self.pace.settled();
                 if let Some(phase) = &mut self.connecting {
-                    *phase.figures.failures.entry(cause).or_default() += 1;
+                    count_cause(&mut phase.figures.failures, cause);
                 }
             }
             Attempt::Storm => {
                 self.pace.settled();
                 if let Some(storm) = &mut self.storm {
-                    *storm.outcome.failures.entry(cause).or_default() += 1;
+                    count_cause(&mut storm.outcome.failures, cause);
                 }
                 self.wait_and_try_again(slot, attempt, now_ns);
             }
@@ -292,6 +281,14 @@ impl Worker {
         }
     }
 
+    /// In a closed loop what was published to those who were away is not waited for. Of all workers' subscribers only the
+    /// conductor knows, so these are taken for an example of all.
+    fn forgive(&mut self) {
+        if !self.books.account.is_alone() {
+            self.publishing.forgive();
+        }
+    }
+
     /// All subscribers drop their connections and come back.
     pub(super) fn begin_storm(&mut self) {
         let begin_ns = monotonic_ns();
@@ -309,9 +306,11 @@ impl Worker {
             }
             seat.attempt = Attempt::Storm;
             dropped.push(slot);
+            let topic = self.seats[slot as usize].place.topic;
+            self.leave(topic);
         }
         self.open = self.open.saturating_sub(dropped.len() as u64);
-        self.publishing.forgive();
+        self.forgive();
         let outcome = StormOutcome { dropped: dropped.len() as u64, ..StormOutcome::default() };
         self.storm = Some(Storm { outcome, begin_ns });
         self.pace.begin(dropped, begin_ns);
@@ -320,6 +319,7 @@ impl Worker {
     /// Begins the connection of a publisher by HTTP.
     fn connect_http(&mut self, index: usize) {
         let (slot, target) = ((self.seats.len() + index) as u32, &self.plan.target);
+        let now_ns = monotonic_ns();
         let publisher = &mut self.https[index];
         let token = Self::token(slot, publisher.generation);
         let made = loop {
@@ -331,10 +331,14 @@ impl Worker {
             }
         };
         match made {
-            Ok(wire) => publisher.begin(wire),
+            Ok(wire) => {
+                publisher.begin(wire, now_ns);
+                if !publisher.is_watched {
+                    self.watch_http(index, now_ns);
+                }
+            }
             Err(error) => {
-                let now_ns = monotonic_ns();
-                self.http_failed(cause(&error), false);
+                self.http_failed(index, cause(&error));
                 self.alarms.set(now_ns + AGAIN_NS, slot, 0, Alarm::Again);
             }
         }
@@ -347,28 +351,29 @@ impl Worker {
         }
     }
 
-    pub(super) fn http_connected(&mut self, now_ns: u64) {
+    pub(super) fn http_connected(&mut self, index: usize, now_ns: u64) {
         self.open += 1;
-        if self.connecting.as_ref().is_some_and(|phase| phase.https_left > 0) {
+        if self.settle_http(index) {
             self.connected(now_ns);
-            self.https_settled();
         }
     }
 
     /// The connection of a publisher by HTTP is over, or was not made.
-    pub(super) fn http_failed(&mut self, cause: String, was_connected: bool) {
-        if was_connected {
-            return;
-        }
-        if let Some(phase) = self.connecting.as_mut().filter(|phase| phase.https_left > 0) {
-            *phase.figures.failures.entry(cause).or_default() += 1;
-            self.https_settled();
+    pub(super) fn http_failed(&mut self, index: usize, cause: String) {
+        if self.settle_http(index)
+            && let Some(phase) = &mut self.connecting
+        {
+            count_cause(&mut phase.figures.failures, cause);
         }
     }
 
-    fn https_settled(&mut self) {
-        if let Some(phase) = &mut self.connecting {
-            phase.https_left -= 1;
+    /// The first attempt of a publisher by HTTP to connect has ended; whether that is news to the connection phase.
+    fn settle_http(&mut self, index: usize) -> bool {
+        let is_news = !std::mem::replace(&mut self.https[index].is_settled, true);
+        if let Some(phase) = self.connecting.as_mut().filter(|_| is_news) {
+            phase.https_left = phase.https_left.saturating_sub(1);
+            return true;
         }
+        false
     }
 }

@@ -1,7 +1,6 @@
 //! The phases of a drive: warm-up, measured time, drain, result.
 
 use crate::fleet::message::{DriveOrder, Report};
-use crate::load::Role;
 use crate::measure::{Latencies, OwnWorker};
 use crate::worker::account::Window;
 use crate::worker::seat::State;
@@ -57,11 +56,8 @@ impl Driving {
 impl Worker {
     pub(super) fn begin_drive(&mut self, order: DriveOrder) {
         let window = Window { begin_ns: order.measured_ns, end_ns: order.end_ns };
-        let mut people = vec![0; self.plan.roster.topics() as usize];
+        let people = self.attending.clone();
         let is_there = |state: State| state == State::Open;
-        for seat in self.seats.iter().filter(|seat| seat.place.role == Role::Subscriber && is_there(seat.state)) {
-            people[seat.place.topic as usize] += 1;
-        }
         self.books.begin_drive(order.begin_ns, window, order.interval_ns, &self.published, &people);
         for seat in &mut self.seats {
             if let Some(follower) = &mut seat.follower {
@@ -73,7 +69,9 @@ impl Worker {
             self.report(Report::Attending(people.clone()));
         }
         if self.plan.member == 0 {
-            self.publishing.begin(&order.load, order.begin_ns, window, order.seed);
+            let patience_ns = order.drain_timeout_ns;
+            self.publishing.begin(&order.load, order.begin_ns, window, patience_ns, order.seed);
+            self.leave_unattended();
         }
         // A storm of an earlier drive goes on, but it is not this one's.
         self.storm = None;
@@ -94,7 +92,13 @@ impl Worker {
     }
 
     pub(super) fn stop_drive(&mut self, at_ns: u64) {
-        if let Some(driving) = self.driving.as_mut().filter(|driving| driving.ended.is_none()) {
+        let Some(driving) = &mut self.driving else {
+            return;
+        };
+        if driving.ended.is_some() || at_ns >= driving.end_ns {
+            // What could not be sent until now is not tried for any longer.
+            driving.order.drain_timeout_ns = 0;
+        } else {
             self.books.stop(at_ns);
             self.publishing.stop(at_ns);
             let window = self.books.account.window;
@@ -107,7 +111,8 @@ impl Worker {
         if let Some(driving) = &mut self.driving {
             driving.drain_until_ns = Some(until_ns);
             self.published.clone_from(&published);
-            let open = self.seats.iter().filter(|seat| seat.state == State::Open);
+            // Messages may come before the opening is done.
+            let open = self.seats.iter().filter(|seat| matches!(seat.state, State::Open | State::Opening));
             self.books.begin_drain(published, open.filter_map(|seat| seat.follower.as_ref()));
         }
     }
@@ -188,6 +193,7 @@ impl Worker {
         // It may end before its time: nothing was published, and all was drained.
         self.books.tick(now_ns);
         self.report_intervals(now_ns);
+        self.give_up_answers();
         let Some(driving) = self.driving.take() else {
             return;
         };

@@ -179,6 +179,13 @@ pub struct HttpPublisher {
     /// Distinguishes its connections in the poll's tokens.
     pub generation: u32,
     is_connected: bool,
+    /// Whether the server has answered on this connection.
+    has_answered: bool,
+    begun_ns: u64,
+    /// Whether there is an alarm for what takes too long.
+    pub is_watched: bool,
+    /// Whether the connection phase knows how its first attempt ended.
+    pub is_settled: bool,
     output: Vec<u8>,
     written: usize,
     asked_ns: Option<u64>,
@@ -187,14 +194,26 @@ pub struct HttpPublisher {
 
 impl HttpPublisher {
     /// Has a connection that is being made.
-    pub fn begin(&mut self, wire: Wire) {
-        let generation = self.generation;
-        *self = Self { wire: Some(wire), generation, ..Self::default() };
+    pub fn begin(&mut self, wire: Wire, now_ns: u64) {
+        let Self { generation, is_watched, is_settled, .. } = *self;
+        let begun = Self { wire: Some(wire), begun_ns: now_ns, ..Self::default() };
+        *self = Self { generation, is_watched, is_settled, ..begun };
+    }
+
+    /// Since when it waits for the connection, or for an answer; `None` if it waits for nothing.
+    pub fn waits_since_ns(&self) -> Option<u64> {
+        let is_connecting = self.wire.is_some() && !self.is_connected;
+        self.asked_ns.or(is_connecting.then_some(self.begun_ns))
     }
 
     /// Whether the connection is there.
     pub fn is_connected(&self) -> bool {
         self.is_connected
+    }
+
+    /// Whether the server has answered on the connection that is there, or on the last one.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     /// Whether a connection is there or being made.
@@ -280,7 +299,7 @@ impl HttpPublisher {
                 Ok(read) => read,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     // The first edge of a connection that was not refused says that it is made.
-                    self.is_connected = true;
+                    self.is_connected |= wire.is_agreed();
                     return Ok(HttpLooked::Waiting);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -293,11 +312,20 @@ impl HttpPublisher {
             let Some(asked_ns) = self.asked_ns.take() else {
                 return Err(error("nothing was asked"));
             };
-            if answer.closes {
+            self.has_answered = true;
+            // Of a request that was answered before it was taken, the rest must not stand before the next.
+            if answer.closes || self.written < self.output.len() || !self.is_empty() {
                 self.hang_up();
             }
             return Ok(HttpLooked::Answered(answer.status, now_ns.saturating_sub(asked_ns)));
         }
+    }
+
+    /// Whether nothing follows an answer, not even the end of the stream, which no other edge would tell of.
+    fn is_empty(&mut self) -> bool {
+        let mut byte = [0];
+        let read = self.wire.as_mut().map(|wire| wire.read(&mut byte));
+        matches!(read, Some(Err(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted))
     }
 }
 

@@ -135,7 +135,7 @@ impl Worker {
         let looked = publisher.look(now_ns);
         let (is_connected, has_wire) = (publisher.is_connected(), publisher.has_wire());
         if is_connected && !was_connected {
-            self.http_connected(now_ns);
+            self.http_connected(index, now_ns);
         }
         match looked {
             HttpLooked::Waiting => {}
@@ -148,19 +148,60 @@ impl Worker {
             }
             HttpLooked::Ended(cause) => {
                 self.books.measurement.tally.refused += u64::from(was_asking);
-                self.http_failed(cause, was_connected);
+                self.http_failed(index, cause);
             }
         }
-        if was_connected && !has_wire {
-            self.open = self.open.saturating_sub(1);
-        }
         if !has_wire {
-            // A server may close a connection after each answer: then the next is made at once.
-            let again_ns = if was_connected { now_ns } else { now_ns + HTTP_AGAIN_NS };
-            self.alarms.set(again_ns, slot, 0, Alarm::Again);
+            self.http_again(index, was_connected || is_connected, now_ns);
         }
         if self.publishing.is_waiting_for(index) {
             self.send_held(index);
+        }
+    }
+
+    /// The connection of a publisher by HTTP is over: another one is made.
+    fn http_again(&mut self, index: usize, was_connected: bool, now_ns: u64) {
+        self.open = self.open.saturating_sub(u64::from(was_connected));
+        // A server may close a connection after each answer: then the next is made at once.
+        let again_ns = if self.https[index].has_answered() { now_ns } else { now_ns + HTTP_AGAIN_NS };
+        self.alarms.set(again_ns, (self.seats.len() + index) as u32, 0, Alarm::Again);
+    }
+
+    /// A publisher by HTTP has an alarm as long as it waits for something.
+    pub(super) fn watch_http(&mut self, index: usize, now_ns: u64) {
+        let slot = (self.seats.len() + index) as u32;
+        let timeout_ns = self.plan.scenario.connect.timeout.0.as_nanos() as u64;
+        let publisher = &mut self.https[index];
+        let Some(since_ns) = publisher.waits_since_ns() else {
+            publisher.is_watched = false;
+            return;
+        };
+        let until_ns = since_ns.saturating_add(timeout_ns);
+        publisher.is_watched = until_ns > now_ns;
+        if publisher.is_watched {
+            self.alarms.set(until_ns, slot, 0, Alarm::Timeout);
+        } else {
+            self.give_up_http(index, now_ns);
+        }
+    }
+
+    /// Nothing is waited for any longer: neither a connection nor an answer, which would be taken for that to a later one.
+    fn give_up_http(&mut self, index: usize, now_ns: u64) {
+        let publisher = &mut self.https[index];
+        let (was_connected, was_asking) = (publisher.is_connected(), publisher.is_asking());
+        publisher.hang_up();
+        self.books.measurement.tally.refused += u64::from(was_asking);
+        self.http_failed(index, "timed out".into());
+        self.http_again(index, was_connected, now_ns);
+    }
+
+    /// A drive ends: what is not answered by now is counted in it, and by nobody else.
+    pub(super) fn give_up_answers(&mut self) {
+        let now_ns = monotonic_ns();
+        for index in 0..self.https.len() {
+            if self.https[index].is_asking() {
+                self.give_up_http(index, now_ns);
+            }
         }
     }
 

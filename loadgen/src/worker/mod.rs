@@ -104,6 +104,8 @@ pub struct Worker {
     listed: Vec<u32>,
     /// Open connections.
     open: u64,
+    /// Of each topic, the subscribers that are here.
+    attending: Vec<u32>,
     connecting: Option<ConnectPhase>,
     storm: Option<Storm>,
     driving: Option<Driving>,
@@ -176,6 +178,7 @@ impl Worker {
             alarms: Alarms::default(),
             listed: Vec::new(),
             open: 0,
+            attending: vec![0; roster.topics() as usize],
             connecting: None,
             storm: None,
             driving: None,

@@ -61,6 +61,9 @@ impl Worker {
         let (sent, payload) = self.publishing.send(due, now_ns);
         if let Some(http) = self.https.get_mut(publisher) {
             http.ask(now_ns, |out| publication.put(payload, out));
+            if !http.is_watched {
+                self.watch_http(publisher, now_ns);
+            }
         } else if let Some(client) = self.seats[publisher].client.as_mut() {
             self.message.clear();
             publication.put(payload, &mut self.message);
@@ -111,7 +114,45 @@ impl Worker {
     #[inline]
     pub(super) fn give_credit(&mut self) {
         if self.books.account.is_alone() {
-            self.publishing.credit(self.books.account.completed.passed);
+            self.publishing.credit(self.books.account.completed.passed, self.books.now_ns);
+            while let Some(stream) = self.books.take_heard() {
+                self.publishing.hear(stream);
+            }
+        }
+    }
+
+    /// A subscriber of `topic` has come.
+    pub(super) fn attend(&mut self, topic: u32) {
+        let people = &mut self.attending[topic as usize];
+        *people += 1;
+        if *people == 1 && self.books.account.is_alone() {
+            self.plan.roster.streams_of(topic).for_each(|stream| self.publishing.join(stream));
+        }
+    }
+
+    /// A subscriber of `topic` has left.
+    pub(super) fn leave(&mut self, topic: u32) {
+        let people = &mut self.attending[topic as usize];
+        *people = people.saturating_sub(1);
+        if *people == 0 && self.books.account.is_alone() {
+            self.leave_streams(topic);
+        }
+    }
+
+    /// A drive begins: topics that nobody here is subscribed to. Where there are other workers, the conductor tells.
+    pub(super) fn leave_unattended(&mut self) {
+        if self.books.account.is_alone() {
+            let topics = (0..).zip(&self.attending).filter(|(_, people)| **people == 0);
+            let topics: Vec<u32> = topics.map(|(topic, _)| topic).collect();
+            topics.into_iter().for_each(|topic| self.leave_streams(topic));
+        }
+    }
+
+    fn leave_streams(&mut self, topic: u32) {
+        // What has passed by now is credit, whoever it is that leaves.
+        self.give_credit();
+        for stream in self.plan.roster.streams_of(topic) {
+            self.publishing.leave(stream, self.books.unheard(stream));
         }
     }
 

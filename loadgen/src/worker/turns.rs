@@ -141,7 +141,10 @@ impl Worker {
     fn ring_alarms(&mut self, now_ns: u64) {
         while let Some((slot, generation, alarm)) = self.alarms.take(now_ns) {
             let Some(seat) = self.seats.get_mut(slot as usize) else {
-                self.reconnect_http(slot);
+                match alarm {
+                    Alarm::Timeout => self.watch_http(slot as usize - self.seats.len(), now_ns),
+                    _ => self.reconnect_http(slot),
+                }
                 continue;
             };
             if seat.generation != generation {
@@ -175,8 +178,12 @@ impl Worker {
                 Ok(Order::StopConnecting) => self.stop_connecting(now_ns),
                 Ok(Order::Drive(order)) => self.begin_drive(order),
                 Ok(Order::Credit { passed }) => {
-                    self.publishing.credit(passed);
+                    self.publishing.credit(passed, now_ns);
                     self.publish_due();
+                }
+                Ok(Order::Unattended { streams }) => {
+                    let base = |stream: u32| self.published.get(stream as usize).copied().unwrap_or(0);
+                    streams.into_iter().for_each(|stream| self.publishing.leave(stream, base(stream)));
                 }
                 Ok(Order::Drain { published, until_ns }) => self.begin_drain(published, until_ns),
                 Ok(Order::Stop { at_ns }) => self.stop_drive(at_ns),

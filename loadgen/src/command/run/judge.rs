@@ -114,13 +114,17 @@ fn schedule(scenario: &Scenario, repetition: &Repetition, warnings: &mut Vec<Str
             if tally.late == 1 { "its" } else { "their" },
         ));
     }
+    if scenario.connections.publishers > 0 && (tally.published, tally.unsent) == (0, 0) {
+        warnings.push("Nothing was published: there was nobody to publish, or to publish to.".into());
+    }
     if tally.unsent > 0 {
         let unsent = count(tally.unsent, "publication was", "publications were");
         warnings.push(format!("{unsent} due but never sent: the server took nothing any more."));
     }
     if tally.refused > 0 {
         let refused = count(tally.refused, "publication was", "publications were");
-        warnings.push(format!("{refused} refused by the server, or lost with the publisher's connection."));
+        warnings
+            .push(format!("{refused} refused by the server, not answered, or lost with the publisher's connection."));
     }
 }
 
@@ -288,6 +292,7 @@ mod tests {
             ),
             (|_, _, r| r.measurement.schedule_error = slow_latencies(300_000), &["300 µs"]),
             (|_, _, r| r.measurement.tally.late = 12, &["12 of", "1ms"]),
+            (|_, _, r| r.measurement.tally.published = 0, &["Nothing was published"]),
             (|_, _, r| r.measurement.tally.unsent = 1, &["1 publication was due"]),
             (|_, _, r| r.measurement.tally.refused = 2, &["2 publications were refused"]),
             (

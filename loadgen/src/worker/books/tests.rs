@@ -154,6 +154,21 @@ fn what_comes_late_from_an_earlier_drive_is_not_counted_in_this_one() {
     assert_eq!(measured.tally.incomplete, 0);
 }
 
+#[test]
+fn what_comes_late_from_an_earlier_drive_does_not_begin_one_who_has_come_back() {
+    let mut scene = Scene::new(1, 1, 1);
+    scene.begin(200, Window { begin_ns: 200, end_ns: 300 }, 0, &[4]);
+    scene.books.release(&mut scene.followers[0]);
+    let late = scene.payload(0, 2, 10, 0);
+    scene.receive(0, 210, &[late]);
+    assert!(scene.books.take_heard().is_none());
+    let payload = scene.payload(0, 5, 210, 0);
+    scene.receive(0, 220, &[payload]);
+    assert_eq!((scene.books.take_heard(), scene.books.take_heard()), (Some(0), None));
+    let measured = scene.end(vec![6]);
+    assert_eq!(measured.tally.subscribers(), RoleTally { expected: 1, received: 1, ..RoleTally::default() });
+}
+
 /// What a server does with one publication on its way to one subscriber.
 #[derive(Debug, Clone, Copy)]
 enum Mischief {
