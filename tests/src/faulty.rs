@@ -31,6 +31,8 @@ pub struct Faults {
     pub greets: bool,
     /// After so many the connection is closed with 1011.
     pub close_after: u64,
+    /// Subscribers after the so-manieth are delivered nothing at all.
+    pub serves_only: usize,
 }
 
 /// A running server. It ends with the process.
@@ -73,17 +75,28 @@ impl Faulty {
 fn serve(stream: TcpStream, faults: Faults, subscribers: &Subscribers) {
     let _ = stream.set_nodelay(true);
     let (sender, receiver) = mpsc::channel();
-    let mut publishes = false;
+    let (mut publishes, mut forgotten) = (false, None);
     // Subscribed before the upgrade is answered, so that a client which has its answer misses nothing.
     let look_at_path = |request: &Request, response: Response| {
         publishes = request.uri().query().is_some_and(|query| query.contains("mode=publish"));
         if !publishes {
-            subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+            let mut subscribers = subscribers.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whoever comes too late is kept, but gets a sender that nobody sends to.
+            if faults.serves_only == 0 || subscribers.len() < faults.serves_only {
+                subscribers.push(sender);
+            } else {
+                forgotten = Some(sender);
+            }
         }
         Ok(response)
     };
     let Ok(socket) = tungstenite::accept_hdr(stream, look_at_path) else { return };
-    if publishes { pass_on(socket, subscribers) } else { deliver(socket, faults, &receiver) }
+    if publishes {
+        pass_on(socket, subscribers)
+    } else {
+        deliver(socket, faults, &receiver)
+    }
+    drop(forgotten);
 }
 
 fn pass_on(mut socket: WebSocket<TcpStream>, subscribers: &Subscribers) {

@@ -337,6 +337,7 @@ impl Client {
             Some(agreed) if agreed.no_context => Deflate::Alone,
             Some(_) => Deflate::Context(Box::default()),
         };
+        self.wire.delay_acknowledgements();
         sink.upgraded(accepted.deflate.is_some());
         let mut opening = Box::new(Opening::new(Arc::clone(&upgrading.script)));
         let outgoing = &mut self.outgoing;

@@ -111,6 +111,10 @@ pub struct StormOutcome {
     pub dropped: u64,
     /// Of these, back and subscribed.
     pub back: u64,
+    /// Of those back, so many had received nothing when the drive ended: since nothing is owed to them before the first they
+    /// see, no loss tells of them.
+    #[serde(default)]
+    pub silent: u64,
     /// Until the last of them was back, in nanoseconds.
     pub until_back_ns: u64,
     /// Handshakes of the storm.
@@ -251,6 +255,7 @@ impl StormOutcome {
     pub fn merge(&mut self, other: &Self) {
         self.dropped += other.dropped;
         self.back += other.back;
+        self.silent += other.silent;
         self.until_back_ns = self.until_back_ns.max(other.until_back_ns);
         self.handshake.merge(&other.handshake);
         merge_counts(&mut self.failures, &other.failures);

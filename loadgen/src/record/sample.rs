@@ -253,7 +253,14 @@ impl Sample {
         let handshake = self.connecting(&mut rng).handshake;
         let failures = [("refused".to_owned(), 17)].into();
         let until_back_ns = 412_000_000;
-        StormOutcome { dropped: self.subscribers, back: self.subscribers, until_back_ns, handshake, failures }
+        StormOutcome {
+            dropped: self.subscribers,
+            back: self.subscribers,
+            silent: 0,
+            until_back_ns,
+            handshake,
+            failures,
+        }
     }
 }
 

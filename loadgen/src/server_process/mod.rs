@@ -28,6 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How much of what it prints is kept for an error message.
 const TAIL_LINES: usize = 12;
 const TAIL_LINE_BYTES: usize = 500;
+const LINE_BYTES_MAX: u64 = 64 * 1024;
 
 /// How a server is started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,8 +156,11 @@ impl Printed {
         let printed = self.clone();
         output.map(|output| {
             thread::spawn(move || {
-                for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-                    printed.add(&String::from_utf8_lossy(&line));
+                let (mut output, mut line) = (BufReader::new(output), Vec::new());
+                // A line without end is taken in pieces.
+                while output.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                    printed.add(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+                    line.clear();
                 }
             })
         })

@@ -96,6 +96,11 @@ impl Follower {
         self.role
     }
 
+    /// Whether it is a subscriber that is owed nothing yet, as it has seen nothing since it came back.
+    pub fn is_silent(&self) -> bool {
+        self.is_measured() && !self.trackers.iter().any(Tracker::has_begun)
+    }
+
     /// Its topic.
     pub fn topic(&self) -> u32 {
         self.topic

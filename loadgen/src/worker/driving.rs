@@ -203,6 +203,11 @@ impl Worker {
         let is_deflated = |seat: &&crate::worker::Seat| seat.state == State::Open && seat.is_deflated;
         measurement.tally.deflated_connections = self.seats.iter().filter(is_deflated).count() as u64;
         measurement.storm = self.storm.take().map(|Storm { outcome, .. }| outcome);
+        if let Some(storm) = &mut measurement.storm {
+            let is_there = |seat: &&crate::worker::Seat| seat.state == State::Open;
+            let followers = self.seats.iter().filter(is_there).filter_map(|seat| seat.follower.as_ref());
+            storm.silent = followers.filter(|follower| follower.is_silent()).count() as u64;
+        }
         measurement.workers.push(self.own_worker(driving));
         self.report(Report::Driven(Box::new(measurement)));
     }

@@ -114,6 +114,17 @@ fn a_delay_is_in_every_latency() {
 }
 
 #[test]
+fn who_is_back_after_a_storm_and_receives_nothing_is_told() {
+    let server = Faulty::start(Faults { serves_only: 8, ..Faults::default() });
+    let load = ["--subscribers", "5", "--rate", "100", "--warmup", "100ms", "--duration", "800ms"];
+    let storm = ["--reconnect-storm", "300ms", "--drain-timeout", "1s", "--quiet"];
+    let loadgen = Loadgen::run(&server.url(), &[load.as_slice(), &storm].concat());
+    let outcome = &loadgen.measurement()["storm"];
+    assert_eq!((number(&outcome["back"]), number(&outcome["silent"])), (5, 2), "{outcome}");
+    assert!(loadgen.stdout.contains("received nothing until the end"), "{}", loadgen.stdout);
+}
+
+#[test]
 fn connections_that_the_server_closes_are_named_with_what_they_missed() {
     let counts = Counts::of(&measured(Faults { close_after: 100, ..Faults::default() }));
     assert_eq!(number(&counts.tally["closed"]["close 1011"]), SUBSCRIBERS, "{}", counts.tally);

@@ -148,6 +148,10 @@ fn connections(scenario: &Scenario, repetition: &Repetition, warnings: &mut Vec<
             grouped(storm.dropped as f64)
         ));
     }
+    if let Some(storm) = repetition.measurement.storm.as_ref().filter(|storm| storm.silent > 0) {
+        let silent = count(storm.silent, "subscriber that was back", "subscribers that were back");
+        warnings.push(format!("{silent} after the storm received nothing until the end."));
+    }
     let deflated = repetition.measurement.tally.deflated_connections;
     if scenario.target.deflate && deflated < connecting.connected {
         warnings.push(format!(
