@@ -149,9 +149,16 @@ pub(super) fn drive(fleet: &mut Fleet, drive: &Drive, watch: &mut dyn Watch) -> 
     // Nothing is published later than a drain timeout after the end, and nothing waited for later than another one.
     let drain_ns = nanoseconds(drive.drain_timeout);
     let stuck_ns = window.end_ns.saturating_add(drain_ns.saturating_mul(2)).saturating_add(nanoseconds(STUCK_AFTER));
-    let mut is_published = false;
+    let (mut is_published, mut attending) = (false, 0);
     while score.left > 0 {
         let report = next_report(fleet)?;
+        if matches!(report, Some((_, Report::Attending(_)))) {
+            attending += 1;
+            // What is published before a worker has heard of the drive would be nobody's there.
+            if attending == fleet.members() {
+                fleet.tell_publisher(&Order::Begin)?;
+            }
+        }
         if let Some((_, Report::Published(published))) = &report {
             fleet.published.clone_from(published);
             is_published = true;

@@ -35,6 +35,8 @@ pub enum Order {
     StopConnecting,
     /// Offer a load and see what comes.
     Drive(DriveOrder),
+    /// With several workers, to the one that publishes: all others are ready to receive.
+    Begin,
     /// In a closed loop with several workers: so many publications of this drive have passed everybody.
     Credit {
         /// Since the drive began.

@@ -20,6 +20,8 @@ pub(super) struct Driving {
     ended: Option<(CpuTime, u64)>,
     /// The same at the beginning of the interval.
     interval_begun: (CpuTime, u64),
+    /// Whether nothing is published yet, because other workers may not have heard of the drive.
+    pub(super) is_held: bool,
     /// Whether it was told that all is published.
     is_published: bool,
     drain_until_ns: Option<u64>,
@@ -81,6 +83,7 @@ impl Worker {
             begun: None,
             ended: None,
             interval_begun: (self.cpu.read(), order.begin_ns),
+            is_held: !self.books.account.is_alone(),
             is_published: self.plan.member != 0,
             drain_until_ns: None,
             lag: Latencies::default(),

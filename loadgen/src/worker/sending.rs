@@ -17,7 +17,8 @@ impl Worker {
     /// Sends what is due. Called often: mostly there is nothing.
     #[inline]
     pub(super) fn publish_due(&mut self) {
-        if self.driving.is_some() && self.publishing.due_ns() <= self.books.now_ns {
+        let may = self.driving.as_ref().is_some_and(|driving| !driving.is_held);
+        if may && self.publishing.due_ns() <= self.books.now_ns {
             self.publish_row();
         }
     }

@@ -66,7 +66,8 @@ impl Worker {
     fn wake_ns(&self) -> u64 {
         let mut wake_ns = self.alarms.next_ns().min(self.pace.due_ns()).min(self.books.next_tick_ns());
         if let Some(driving) = &self.driving {
-            wake_ns = wake_ns.min(self.publishing.due_ns()).min(driving.wake_ns());
+            let due_ns = if driving.is_held { u64::MAX } else { self.publishing.due_ns() };
+            wake_ns = wake_ns.min(due_ns).min(driving.wake_ns());
         }
         if let Some(phase) = &self.connecting {
             wake_ns = wake_ns.min(phase.next_report_ns());
@@ -177,6 +178,12 @@ impl Worker {
                 Ok(Order::Connect { at_ns }) => self.begin_connecting(at_ns),
                 Ok(Order::StopConnecting) => self.stop_connecting(now_ns),
                 Ok(Order::Drive(order)) => self.begin_drive(order),
+                Ok(Order::Begin) => {
+                    if let Some(driving) = &mut self.driving {
+                        driving.is_held = false;
+                    }
+                    self.publish_due();
+                }
                 Ok(Order::Credit { passed }) => {
                     self.publishing.credit(passed, now_ns);
                     self.publish_due();
