@@ -21,6 +21,16 @@ pub enum CloseCause {
     Overreach,
     /// Nothing was received for `idle_timeout`.
     IdleTimeout,
+    /// A ping was not answered within `pong_timeout`.
+    PongTimeout,
+    /// No message came for `message_idle_timeout`.
+    MessageIdle,
+    /// Its `lifetime` is over.
+    Lifetime,
+    /// It sent more than its rates allow, under the policy `close`.
+    RateLimit,
+    /// All half-received messages together reached `inbound_total_bytes`.
+    InboundMemory,
     /// The handler closed it.
     Application,
     /// It was closed from outside: `EngineHandle::close` or the HTTP API.
@@ -33,7 +43,7 @@ pub enum CloseCause {
 
 impl CloseCause {
     /// All causes, in the order of their metric slots.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::PeerClose,
         Self::PeerGone,
         Self::PeerReset,
@@ -43,6 +53,11 @@ impl CloseCause {
         Self::SlowConsumer,
         Self::Overreach,
         Self::IdleTimeout,
+        Self::PongTimeout,
+        Self::MessageIdle,
+        Self::Lifetime,
+        Self::RateLimit,
+        Self::InboundMemory,
         Self::Application,
         Self::Administrative,
         Self::HandlerPanic,
@@ -62,6 +77,11 @@ impl CloseCause {
             Self::SlowConsumer => "slow_consumer",
             Self::Overreach => "overreach",
             Self::IdleTimeout => "idle_timeout",
+            Self::PongTimeout => "pong_timeout",
+            Self::MessageIdle => "message_idle",
+            Self::Lifetime => "lifetime",
+            Self::RateLimit => "rate_limit",
+            Self::InboundMemory => "inbound_memory",
             Self::Application => "application",
             Self::Administrative => "administrative",
             Self::HandlerPanic => "handler_panic",
@@ -80,9 +100,11 @@ impl CloseCause {
             Self::InvalidPayload => 1007,
             Self::MessageTooBig => 1009,
             // "Try again later": a slow consumer may come back and recover from its position.
-            Self::SlowConsumer => 1013,
-            Self::Overreach => 1008,
-            Self::IdleTimeout | Self::Shutdown => 1001,
+            Self::SlowConsumer | Self::InboundMemory => 1013,
+            Self::Overreach | Self::RateLimit => 1008,
+            Self::IdleTimeout | Self::PongTimeout | Self::MessageIdle | Self::Shutdown => 1001,
+            // "Service restart": to this client it is one.
+            Self::Lifetime => 1012,
             Self::HandlerPanic => 1011,
         }
     }
@@ -100,6 +122,11 @@ impl CloseCause {
             Self::SlowConsumer => "slow consumer",
             Self::Overreach => "patterns reach too many topics",
             Self::IdleTimeout => "idle timeout",
+            Self::PongTimeout => "ping not answered",
+            Self::MessageIdle => "no message for too long",
+            Self::Lifetime => "lifetime over, please reconnect",
+            Self::RateLimit => "too many messages",
+            Self::InboundMemory => "server out of memory for messages",
             Self::HandlerPanic => "internal error",
             Self::Shutdown => "server shutting down",
         }
@@ -113,6 +140,9 @@ impl CloseCause {
             | Self::PeerReset
             | Self::SlowConsumer
             | Self::IdleTimeout
+            | Self::PongTimeout
+            | Self::Lifetime
+            | Self::InboundMemory
             | Self::HandlerPanic
             | Self::Shutdown => true,
             Self::PeerClose
@@ -120,6 +150,8 @@ impl CloseCause {
             | Self::InvalidPayload
             | Self::MessageTooBig
             | Self::Overreach
+            | Self::MessageIdle
+            | Self::RateLimit
             | Self::Application
             | Self::Administrative => false,
         }
@@ -143,6 +175,12 @@ pub enum RefusalCause {
     Application,
     /// `connections_max` is reached (503).
     Capacity,
+    /// `connections_per_ip_max` is reached (429).
+    PerIp,
+    /// The queue of those who wait to be admitted is full, or it took too long (503).
+    AcceptQueue,
+    /// A trusted proxy sent no valid PROXY header, which was asked for; dropped without an answer.
+    ProxyHeader,
     /// The process has no file descriptor left (503).
     FileDescriptors,
     /// The control plane takes no more HTTP connections (503).
@@ -155,7 +193,7 @@ pub enum RefusalCause {
 
 impl RefusalCause {
     /// All causes, in the order of their metric slots.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::HandshakeTimeout,
@@ -163,6 +201,9 @@ impl RefusalCause {
         Self::Origin,
         Self::Application,
         Self::Capacity,
+        Self::PerIp,
+        Self::AcceptQueue,
+        Self::ProxyHeader,
         Self::FileDescriptors,
         Self::HttpBusy,
         Self::HandlerPanic,
@@ -180,6 +221,9 @@ impl RefusalCause {
             Self::Origin => "origin_not_allowed",
             Self::Application => "refused",
             Self::Capacity => "capacity",
+            Self::PerIp => "too_many_from_address",
+            Self::AcceptQueue => "accept_queue",
+            Self::ProxyHeader => "proxy_header",
             Self::FileDescriptors => "file_descriptors",
             Self::HttpBusy => "http_busy",
             Self::HandlerPanic => "handler_panic",

@@ -54,10 +54,11 @@ pub mod server;
 mod shard;
 
 pub use close::{CloseCause, RefusalCause};
-pub use config::Settings;
+pub use config::{ClientAddress, ConnectionLimits, RatePolicy, Settings, TopicCharacters};
 pub use engine::{Engine, EngineBuilder, EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 pub use handler::{
-    Accept, Closed, Context, Decision, Deferred, Handler, Pending, Publish, Refusal, SendOutcome, Subscribe, Upgrade,
+    Accept, Closed, Context, Decision, Deferred, Handler, Later, Pending, Publish, Refusal, SendOutcome, Subscribe,
+    Upgrade,
 };
 pub use id::ConnectionId;
 pub use pubsub::tally::Deliveries;

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt;
 
 use super::{EngineHandle, MakeRouter};
-use crate::handler::{Decision, Handler, Upgrade};
+use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::net::handover::{Handover, HttpSocket};
 use crate::shard::inbox::{Adoption, Command};
@@ -34,7 +34,10 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The data of an accepted upgrade and its answer, or the answer to a refused one.
-type Decided<D> = Result<(D, Response<Body>), Box<Response<Body>>>;
+type Decided<D> = Result<(D, Terms, Response<Body>), Box<Response<Body>>>;
+
+/// What the handler says, and what is needed to act on it.
+type Asked<D> = Result<(Decision<D>, Wanted), Box<Response<Body>>>;
 
 /// The control plane before it runs.
 pub struct Control<H: Handler> {
@@ -125,13 +128,14 @@ async fn serve_connection<H: Handler>(
     let peer = handover.peer;
     let Ok(socket) = HttpSocket::new(handover.stream, handover.read) else { return };
     let Ok(local) = socket.local_addr() else { return };
-    let head_bytes = shared.settings.head_bytes.max(8192);
+    let settings = shared.settings();
+    let head_bytes = settings.head_bytes.max(8192);
     let service = service_fn(|request: Request<Incoming>| {
         let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
         async move {
             plane.engine.shared().control.requests.add(1);
             let response = if is_upgrade(&request) {
-                plane.upgrade(request, peer, local, counted)
+                plane.upgrade(request, peer, local, counted).await
             } else {
                 plane.answer(router, request, peer).await
             };
@@ -140,7 +144,7 @@ async fn serve_connection<H: Handler>(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.settings.handshake_timeout)
+        .header_read_timeout(settings.handshake_timeout)
         .max_buf_size(head_bytes)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
@@ -184,8 +188,9 @@ impl<H: Handler> Plane<H> {
         }
     }
 
-    /// Decides an upgrade on a connection that has carried HTTP before, by the same rules as a shard.
-    fn upgrade(
+    /// Decides an upgrade on a connection that has carried HTTP before, or that is decided later, by the same rules as a
+    /// shard.
+    async fn upgrade(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
         peer: SocketAddr,
@@ -193,24 +198,29 @@ impl<H: Handler> Plane<H> {
         counted: Arc<parking_lot::Mutex<Option<Counted>>>,
     ) -> Response<Body> {
         let upgraded = hyper::upgrade::on(&mut request);
-        match self.decide(&request, peer, local) {
+        let decided = match self.ask(&request, peer, local) {
+            Ok((decision, wanted)) => self.decide(decision, &wanted).await,
+            Err(response) => Err(response),
+        };
+        match decided {
             Err(response) => {
                 self.engine.shared().control.refused.add(1);
                 *response
             }
-            Ok((data, response)) => {
+            Ok((data, terms, response)) => {
                 self.engine.shared().control.upgrades.add(1);
                 let plane = self.clone();
                 tokio::spawn(async move {
                     let Ok(upgraded) = upgraded.await else { return };
-                    plane.give_back(upgraded, peer, data, &counted);
+                    plane.give_back(upgraded, peer, data, terms, &counted);
                 });
                 response
             }
         }
     }
 
-    fn decide(&self, request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Decided<H::Data> {
+    /// Asks the handler.
+    fn ask(&self, request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Asked<H::Data> {
         let headers: Vec<httparse::Header<'_>> = request
             .headers()
             .iter()
@@ -219,48 +229,48 @@ impl<H: Handler> Plane<H> {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let minor_version = u8::from(request.version() == http::Version::HTTP_11);
         let head = handshake::Request { method: request.method().as_str(), target, minor_version, headers: &headers };
-        let refuse = |status: u16, code: &str, message: &str| {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-            Box::new(error(status, code, message))
-        };
         debug_assert!(wants_upgrade(&head));
         let key = check_upgrade(&head).map_err(|error| {
             let mut response = refuse(error.status(), "bad_upgrade", &error.to_string());
             extend(response.headers_mut(), &error.extra_headers());
             response
         })?;
-        if !self.engine.shared().settings.origins.allows(&head) {
+        if !self.engine.shared().settings().origins.allows(&head) {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
         let upgrade = Upgrade { request: head, peer, local, id: None };
-        let decision = catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| {
-            self.engine.shared().control.handler_panics.add(1);
-            refuse(500, "handler_panic", "internal error")
-        })?;
-        let accept = match decision {
-            Decision::Accept(accept) => accept,
+        let decision =
+            catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| self.panicked())?;
+        let protocols = head.protocols().map(str::to_owned).collect();
+        Ok((decision, Wanted { accept: key.accept(), protocols }))
+    }
+
+    fn panicked(&self) -> Box<Response<Body>> {
+        self.engine.shared().control.handler_panics.add(1);
+        refuse(500, "handler_panic", "internal error")
+    }
+
+    /// What the handler has decided, once it has.
+    async fn decide(&self, decision: Decision<H::Data>, wanted: &Wanted) -> Decided<H::Data> {
+        let decision = match decision {
+            Decision::Later(later) => {
+                // A task of its own, so that a panic ends nothing but it.
+                let later = tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, later)).await;
+                let late = |_| refuse(503, "decision_timeout", "whether to accept was not decided in time");
+                later.map_err(|_| self.panicked())?.map_err(late)?
+            }
+            now => now,
+        };
+        match decision {
+            Decision::Accept(accept) => accepted(accept, wanted),
             Decision::Refuse(refusal) => {
-                let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
                 let mut response = (status, [("Content-Type", refusal.content_type)], refusal.body).into_response();
                 extend(response.headers_mut(), &refusal.headers);
-                return Err(Box::new(response));
+                Err(Box::new(response))
             }
-        };
-        if let Some((name, _)) = bad_header(&accept.headers) {
-            return Err(refuse(500, "refused", &format!("the program wants to send a header that is none: {name:?}")));
+            Decision::Later(_) => Err(refuse(500, "refused", "the program puts its decision off for ever")),
         }
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let mut own = vec![
-            ("connection".to_owned(), "Upgrade".to_owned()),
-            ("upgrade".to_owned(), "websocket".to_owned()),
-            ("sec-websocket-accept".to_owned(), key.accept()),
-        ];
-        let chosen = accept.protocol.filter(|chosen| head.protocols().any(|offered| offered == chosen));
-        own.extend(chosen.map(|protocol| ("sec-websocket-protocol".to_owned(), protocol)));
-        own.extend(accept.headers);
-        extend(response.headers_mut(), &own);
-        Ok((accept.data, response))
     }
 
     /// Gives an upgraded connection to the shard with the fewest.
@@ -269,6 +279,7 @@ impl<H: Handler> Plane<H> {
         upgraded: hyper::upgrade::Upgraded,
         peer: SocketAddr,
         data: H::Data,
+        terms: Terms,
         counted: &parking_lot::Mutex<Option<Counted>>,
     ) {
         let Ok(parts) = upgraded.downcast::<TokioIo<HttpSocket>>() else { return };
@@ -279,7 +290,7 @@ impl<H: Handler> Plane<H> {
         let shards = shared.metrics.iter().enumerate();
         let shard = shards.min_by_key(|(_, metrics)| metrics.connections.get()).map_or(0, |(shard, _)| shard);
         let first = ConnectionId { shard: shard as u16, slot: 0, generation: 0 };
-        let adoption = Adoption { stream, peer, data: Box::new(data), rest };
+        let adoption = Adoption { stream, peer, data: Box::new(data), terms, rest };
         let adopted = shared.inboxes.0[usize::from(first.shard)].command(Command::Adopt(adoption)).is_ok();
         if !adopted {
             // Its shard is overloaded: the peer sees the connection end, and the counter says why.
@@ -289,6 +300,35 @@ impl<H: Handler> Plane<H> {
             counted.1 = adopted;
         }
     }
+}
+
+/// What of a request is still needed when it is decided.
+struct Wanted {
+    accept: String,
+    protocols: Vec<String>,
+}
+
+fn refuse(status: u16, code: &str, message: &str) -> Box<Response<Body>> {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    Box::new(error(status, code, message))
+}
+
+fn accepted<D>(accept: Accept<D>, wanted: &Wanted) -> Decided<D> {
+    if let Some((name, _)) = bad_header(&accept.headers) {
+        return Err(refuse(500, "refused", &format!("the program wants to send a header that is none: {name:?}")));
+    }
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let mut own = vec![
+        ("connection".to_owned(), "Upgrade".to_owned()),
+        ("upgrade".to_owned(), "websocket".to_owned()),
+        ("sec-websocket-accept".to_owned(), wanted.accept.clone()),
+    ];
+    let chosen = accept.protocol.filter(|chosen| wanted.protocols.contains(chosen));
+    own.extend(chosen.map(|protocol| ("sec-websocket-protocol".to_owned(), protocol)));
+    own.extend(accept.headers);
+    extend(response.headers_mut(), &own);
+    Ok((accept.data, accept.terms, response))
 }
 
 fn extend(headers: &mut http::HeaderMap, own: &[(String, String)]) {

@@ -27,6 +27,9 @@ const BUCKETS_US: [u64; 22] = [
 pub fn render(shared: &Arc<Shared>) -> String {
     let mut registry = Registry::with_prefix("fanfare");
     registry.register_collector(Box::new(Scrape(shared.clone())));
+    for collector in shared.collectors.lock().iter() {
+        registry.register_collector(collector());
+    }
     let mut out = String::new();
     // Writing to a String does not fail.
     let _ = text::encode(&mut out, &registry);

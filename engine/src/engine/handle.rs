@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
 use tokio::sync::oneshot;
 
+use crate::config::Settings;
 use crate::handler::{Publish, Subscribe};
 use crate::id::ConnectionId;
 use crate::pubsub::tally::Deliveries;
@@ -314,10 +316,10 @@ impl EngineHandle {
         self.0.failed.load(Ordering::Acquire)
     }
 
-    /// The settings it was started with.
+    /// The settings as they are now.
     #[must_use]
-    pub fn settings(&self) -> &crate::config::Settings {
-        &self.0.settings
+    pub fn settings(&self) -> Arc<Settings> {
+        self.0.settings()
     }
 
     /// The addresses it listens on.
@@ -330,6 +332,30 @@ impl EngineHandle {
     #[must_use]
     pub fn metrics(&self) -> String {
         super::exposition::render(&self.0)
+    }
+
+    /// Puts other settings in the place of the present ones. Those that concern how the engine was started stay as they
+    /// were, and their names are given back: they need a restart.
+    ///
+    /// # Errors
+    /// What nothing could work with, see [`Settings::check`]; nothing has changed then.
+    pub fn reconfigure(&self, settings: Settings) -> Result<Vec<&'static str>, String> {
+        settings.check()?;
+        let (settings, fixed) = settings.keeping_fixed(&self.0.settings());
+        self.0.reconfigure(settings);
+        Ok(fixed)
+    }
+
+    /// Runs a task on the control thread, which must not block. It is dropped when the engine ends.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.0.runtime.get() {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Adds metrics of the program's own to [`metrics`](Self::metrics); the collector is of the crate `prometheus-client`.
+    pub fn add_metrics(&self, collector: impl Fn() -> Box<dyn Collector> + Send + Sync + 'static) {
+        self.0.collectors.lock().push(Box::new(collector));
     }
 
     /// Begins to end in order, without waiting; see `Engine::shutdown`.

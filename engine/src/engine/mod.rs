@@ -104,10 +104,11 @@ impl<H: Handler> EngineBuilder<H> {
         let (shared, seats, handovers) = Shared::new(self.settings, self.topics, self.encodings, shards, addrs)?;
         let handle = EngineHandle::new(shared);
         let handler = Arc::new(self.handler);
-        let sweep = handle.shared().settings.topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
+        let sweep = handle.shared().settings().topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
         let (stop_control, stopped) = oneshot::channel();
         let control = control::Control::new(handle.clone(), handler.clone(), self.http, handovers, sweep);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let _ = handle.shared().runtime.set(runtime.handle().clone());
         let control =
             thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(&runtime, stopped))?;
         // From here on an error drops the engine, and with it what has been started.

@@ -11,7 +11,7 @@ use super::Shard;
 use super::connection::{Connection, State};
 use super::core::{Core, ticks_of};
 use crate::close::RefusalCause;
-use crate::handler::{Accept, Decision, Handler, Refusal, Upgrade};
+use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
 use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::ws::handshake::{
@@ -82,7 +82,7 @@ impl<H: Handler> Shard<H> {
     }
 
     fn take_whole_head(&mut self, slot: u32, bytes: &mut [u8]) {
-        let limit = self.core.shared.settings.head_bytes;
+        let limit = self.core.settings.head_bytes;
         let parsed = {
             let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
             match parse_head(bytes, &mut headers) {
@@ -94,9 +94,9 @@ impl<H: Handler> Shard<H> {
             }
         };
         match parsed {
-            Ok(Some((Verdict::Upgrade { data, answer }, length))) => {
+            Ok(Some((Verdict::Upgrade { data, terms, answer }, length))) => {
                 self.core.at(slot).rare = None;
-                self.open(slot, data, answer);
+                self.open(slot, data, terms, answer);
                 self.feed(slot, &mut bytes[length..]);
             }
             Ok(Some((Verdict::Http, _))) => self.hand_over(slot, bytes),
@@ -125,7 +125,7 @@ impl<H: Handler> Shard<H> {
                 return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
             }
         };
-        if !self.core.shared.settings.origins.allows(request) {
+        if !self.core.settings.origins.allows(request) {
             let message = "this Origin is not allowed";
             return Verdict::Refuse(
                 RefusalCause::Origin,
@@ -137,6 +137,8 @@ impl<H: Handler> Shard<H> {
         let upgrade = Upgrade { request: *request, peer, local, id: Some(self.core.id(slot)) };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
             Ok(Decision::Accept(accept)) => accepted(accept, &key, request),
+            // The control plane waits for it.
+            Ok(Decision::Later(_)) => Verdict::Http,
             Ok(Decision::Refuse(refusal)) => Verdict::Refuse(RefusalCause::Application, refusal_answer(&refusal)),
             Err(_) => {
                 self.core.metrics().handler_panics.add(1);
@@ -148,7 +150,7 @@ impl<H: Handler> Shard<H> {
 
     /// Gives a socket that speaks plain HTTP to the control plane, with what has been read.
     fn hand_over(&mut self, slot: u32, bytes: &[u8]) {
-        let http_max = self.core.shared.settings.http_connections_max;
+        let http_max = self.core.settings.http_connections_max;
         if self.core.shared.http_connections.fetch_add(1, Ordering::Relaxed) >= http_max {
             self.core.shared.http_connections.fetch_sub(1, Ordering::Relaxed);
             let headers = [("Retry-After".to_owned(), "1".to_owned())];
@@ -173,7 +175,7 @@ impl<H: Handler> Shard<H> {
 
 /// What becomes of a request.
 enum Verdict<D> {
-    Upgrade { data: D, answer: Vec<u8> },
+    Upgrade { data: D, terms: Terms, answer: Vec<u8> },
     Refuse(RefusalCause, Vec<u8>),
     Http,
 }
@@ -187,7 +189,7 @@ fn accepted<D>(accept: Accept<D>, key: &UpgradeKey<'_>, request: &Request<'_>) -
     let protocol = accept.protocol.as_deref().filter(|chosen| request.protocols().any(|offered| offered == *chosen));
     let mut answer = Vec::with_capacity(160);
     put_accept(&mut answer, key, protocol, &accept.headers);
-    Verdict::Upgrade { data: accept.data, answer }
+    Verdict::Upgrade { data: accept.data, terms: accept.terms, answer }
 }
 
 /// The first header that may not be sent.
@@ -212,7 +214,7 @@ impl Core {
     /// A connection has been accepted.
     fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         self.metrics().accepted.add(1);
-        let limit = self.shared.settings.connections_max;
+        let limit = self.settings.connections_max;
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             let message = format!("there are {limit} connections, which is connections_max");
@@ -220,7 +222,7 @@ impl Core {
         }
         let connection = Connection::new(stream, peer, 0, self.tick());
         match self.insert(connection) {
-            Some(slot) => self.check_after(slot, self.shared.settings.handshake_timeout),
+            Some(slot) => self.check_after(slot, self.settings.handshake_timeout),
             None => {
                 self.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 self.metrics().accept_errors.add(1);
@@ -259,7 +261,7 @@ impl Core {
 
     /// A head is not complete in time.
     pub(super) fn check_head(&mut self, slot: u32) {
-        let limit = self.shared.settings.handshake_timeout;
+        let limit = self.settings.handshake_timeout;
         let since = (self.tick() as u32).wrapping_sub(self.at(slot).accepted_tick);
         if u64::from(since) < ticks_of(limit) {
             return self.check_after(slot, limit);

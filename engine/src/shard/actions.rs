@@ -5,6 +5,7 @@
 //! yet is put into its queue ([`Core::keep_order`]).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::connection::{HandlerTimer, State};
 use super::core::{Core, ticks, ticks_of};
 use super::timer::{TICK_MS, Timer};
 use crate::close::CloseCause;
+use crate::config::ConnectionLimits;
 use crate::engine::EngineHandle;
 use crate::handler::{Actions, Deferred, Greeting, Pending, Publish, SendOutcome, Subscribe};
 use crate::id::ConnectionId;
@@ -158,6 +160,18 @@ impl Actions for Acting<'_> {
         true
     }
 
+    fn subject(&self) -> Option<Arc<str>> {
+        self.core.subject(self.slot)
+    }
+
+    fn set_subject(&mut self, subject: Option<&str>) {
+        self.core.set_subject(self.slot, subject.map(Into::into));
+    }
+
+    fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.core.set_limits(self.slot, Some(Box::new(limits)));
+    }
+
     fn cancel_timer(&mut self, token: u64) -> bool {
         let Some(rare) = &mut self.core.at(self.slot).rare else { return false };
         let timer = rare.timers.iter_mut().find(|timer| timer.token == token);
@@ -191,7 +205,7 @@ impl Core {
 
     /// Whether every inbox has room for a message of this size again.
     pub fn has_room(&self, bytes: usize) -> bool {
-        let settings = &self.shared.settings;
+        let settings = &self.settings;
         let full = |inbox: &super::inbox::Inbox| {
             let waiting = inbox.depth_bytes();
             inbox.depth() >= settings.inbox_messages || (waiting > 0 && waiting + bytes > settings.inbox_bytes)

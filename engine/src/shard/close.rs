@@ -98,7 +98,7 @@ impl Core {
         connection.state = state;
         connection.pinged_tick = tick;
         self.mark_dirty(slot);
-        self.check_after(slot, self.shared.settings.close_timeout);
+        self.check_after(slot, self.settings.close_timeout);
     }
 
     /// Writes what can be written if the handler wants to know what becomes of some of it: soon it cannot be told any more.
@@ -192,7 +192,7 @@ impl Core {
 
     /// A check of a connection that is not open has come due.
     pub fn check_closing(&mut self, slot: u32) {
-        let settings = &self.shared.settings;
+        let settings = &self.settings;
         let (limit, state) = match self.connections[slot as usize].state {
             State::Closing | State::Flushing => (settings.close_timeout, State::Closing),
             _ => (LINGER, State::Lingering),

@@ -1,12 +1,14 @@
 //! One connection as its shard keeps it. Small on purpose: what is rare is boxed, and an idle connection owns no buffer.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use mio::net::TcpStream;
 use smallvec::SmallVec;
 
 use crate::close::CloseCause;
+use crate::config::ConnectionLimits;
 use crate::pubsub::outbound::Outbound;
 use crate::pubsub::{EncodingId, Pattern};
 use crate::ws::Opcode;
@@ -89,6 +91,10 @@ pub struct Rare {
     pub places: Option<HashMap<u32, u32>>,
     /// Pattern subscriptions.
     pub patterns: Vec<(Pattern, EncodingId)>,
+    /// Whose it is.
+    pub subject: Option<Arc<str>>,
+    /// Limits of its own.
+    pub limits: Option<Box<ConnectionLimits>>,
     /// The handler's timers.
     pub timers: SmallVec<[HandlerTimer; 1]>,
 }

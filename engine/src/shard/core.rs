@@ -15,6 +15,7 @@ use super::connection::{Connection, State};
 use super::inbox::{Adoption, Inbox, Item};
 use super::shared::Shared;
 use super::timer::{TICK_MS, Timer, Wheel};
+use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
 use crate::metrics::ShardMetrics;
@@ -48,6 +49,8 @@ pub struct Core {
     pub shard: u16,
     pub engine: EngineHandle,
     pub shared: Arc<Shared>,
+    /// What [`Shared::settings`] held when the turn began.
+    pub settings: Arc<Settings>,
     pub registry: Registry,
     pub inbox: Receiver<Item>,
     pub connections: Slab<Connection>,
@@ -84,10 +87,12 @@ impl Core {
     pub fn new(shard: u16, engine: EngineHandle, registry: Registry, inbox: Receiver<Item>) -> Self {
         let shared = engine.shared().clone();
         let now = shared.clock.now();
+        let settings = shared.settings();
         Self {
             shard,
             engine,
             shared,
+            settings,
             registry,
             inbox,
             connections: Slab::new(),
@@ -118,7 +123,7 @@ impl Core {
     }
 
     pub fn bounds(&self) -> Bounds {
-        bounds(&self.shared)
+        bounds(&self.settings)
     }
 
     pub fn tick(&self) -> u64 {
@@ -242,8 +247,8 @@ pub fn ticks_of(duration: Duration) -> u64 {
 }
 
 /// The bounds of a connection's queue.
-pub fn bounds(shared: &Shared) -> Bounds {
-    Bounds { bytes: shared.settings.pending_bytes, messages: shared.settings.pending_messages }
+pub fn bounds(settings: &Settings) -> Bounds {
+    Bounds { bytes: settings.pending_bytes, messages: settings.pending_messages }
 }
 
 /// The token of a connection: slot and generation, so that a late event never means the slot's next owner.

@@ -130,7 +130,7 @@ impl Core {
 
     /// Visits subscribers until all have been served or the budget is used up. Topics take turns.
     pub fn fan_out(&mut self) {
-        let mut budget = self.shared.settings.turn_sends.max(1);
+        let mut budget = self.settings.turn_sends.max(1);
         let mut next_turn = SmallVec::<[u32; 8]>::new();
         while budget > 0
             && let Some(fanout) = self.listed.pop_front()
@@ -287,7 +287,7 @@ impl Core {
 
     fn enqueue_next(&mut self, fanout: u32, visit: Visit) -> Enqueued {
         self.outbound(visit.slot);
-        let Self { fanouts, connections, shared, shard, now, .. } = self;
+        let Self { fanouts, connections, shared, settings, shard, now, .. } = self;
         let entry = &fanouts[fanout as usize];
         let Some(publication) = entry.publications(visit).next() else { return Enqueued::Queued };
         let shard = usize::from(*shard);
@@ -297,7 +297,7 @@ impl Core {
         }
         publication.encode(visit.encoding, &shared.encodings);
         let Some(outbound) = &mut connections[visit.slot as usize].outbound else { return Enqueued::Queued };
-        let bounds = bounds(shared);
+        let bounds = bounds(settings);
         outbound.push_live(entry.topic(), shard, publication, visit.encoding, bounds, now.nanos)
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::config::Settings;
-use crate::handler::{Pending, Subscribe};
+use crate::handler::{Pending, Subscribe, Terms};
 use crate::id::ConnectionId;
 use crate::pubsub::publication::Publication;
 use crate::pubsub::topic::{Inboxes, Notice, Topic};
@@ -100,6 +100,8 @@ pub struct Adoption {
     pub peer: SocketAddr,
     /// The handler's data.
     pub data: Box<dyn Any + Send>,
+    /// What it has beside.
+    pub terms: Terms,
     /// What was read behind the upgrade.
     pub rest: Vec<u8>,
 }

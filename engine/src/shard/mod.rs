@@ -17,6 +17,7 @@ mod inspect;
 mod read;
 pub mod shared;
 mod subscribe;
+mod terms;
 mod timer;
 pub mod write;
 
@@ -38,7 +39,7 @@ use self::shared::Seat;
 use self::timer::TICK_MS;
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
-use crate::handler::{Closed, Context, Handler};
+use crate::handler::{Closed, Context, Handler, Terms};
 use crate::id::ConnectionId;
 use crate::net::listener::Acceptor;
 
@@ -90,7 +91,7 @@ impl<H: Handler> Shard<H> {
             poll.registry().register(acceptor.listener(), listener_token(index), Interest::READABLE)?;
         }
         let core = Core::new(shard, engine, poll.registry().try_clone()?, inbox);
-        let tick_interval = core.shared.settings.tick_interval;
+        let tick_interval = core.settings.tick_interval;
         let ticks = shard == 0 && !tick_interval.is_zero();
         Ok(Self {
             core,
@@ -124,6 +125,9 @@ impl<H: Handler> Shard<H> {
     fn turn(&mut self, events: &mut Events, timeout: Option<Duration>) {
         self.wait(events, timeout);
         let began = self.core.shared.clock.nanos();
+        if let Some(newer) = self.core.shared.newer_settings(&self.core.settings) {
+            self.core.settings = newer;
+        }
         self.core.read_budget = read::READ_BUDGET_BYTES;
         self.stop_if_asked();
         self.take_events(events);
@@ -295,7 +299,7 @@ impl<H: Handler> Shard<H> {
 
     /// Takes over connections that were upgraded on the control plane.
     fn adopt(&mut self) {
-        for Adoption { stream, peer, data, rest } in std::mem::take(&mut self.core.adopted) {
+        for Adoption { stream, peer, data, terms, rest } in std::mem::take(&mut self.core.adopted) {
             let Ok(data) = data.downcast::<H::Data>() else { continue };
             let stream = mio::net::TcpStream::from_std(stream);
             let connection = Connection::new(stream, peer, 0, self.core.tick());
@@ -303,7 +307,7 @@ impl<H: Handler> Shard<H> {
                 self.core.shared.connections.fetch_sub(1, Ordering::Relaxed);
                 continue;
             };
-            self.open(slot, *data, Vec::new());
+            self.open(slot, *data, terms, Vec::new());
             let mut rest = rest;
             self.feed(slot, &mut rest);
             self.core.read_again(slot);
@@ -311,11 +315,12 @@ impl<H: Handler> Shard<H> {
     }
 
     /// A connection becomes a WebSocket; `answer` goes out in front of what the handler sends.
-    fn open(&mut self, slot: u32, data: H::Data, answer: Vec<u8>) {
+    fn open(&mut self, slot: u32, data: H::Data, terms: Terms, answer: Vec<u8>) {
         if self.data.len() <= slot as usize {
             self.data.resize_with(slot as usize + 1, || None);
         }
         self.data[slot as usize] = Some(data);
+        self.core.agree(slot, terms);
         self.core.begin(slot, answer);
         self.call(slot, |handler, ctx| handler.open(ctx));
     }
@@ -338,7 +343,7 @@ impl<H: Handler> Shard<H> {
             self.core.expire_backlog();
         }
         if self.next_tick_at.is_some_and(|at| now >= at) {
-            self.next_tick_at = Some(now + self.core.shared.settings.tick_interval);
+            self.next_tick_at = Some(now + self.core.settings.tick_interval);
             let (handler, engine) = (&*self.handler, &self.core.engine);
             if catch_unwind(AssertUnwindSafe(|| handler.tick(engine))).is_err() {
                 self.core.metrics().handler_panics.add(1);
@@ -373,7 +378,7 @@ impl<H: Handler> Shard<H> {
         let waited = since.elapsed();
         let waits_for = |(_, connection): (usize, &Connection)| !(silent(connection) && waited > SILENT_HEADS);
         self.core.shared.aborting.load(Ordering::Relaxed)
-            || waited > self.core.shared.settings.shutdown_timeout
+            || waited > self.core.settings.shutdown_timeout
             || !self.core.connections.iter().any(waits_for)
     }
 }

@@ -105,7 +105,7 @@ impl<H: Handler> Shard<H> {
 
     /// The next event; how many bytes there were to it.
     fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<usize, ProtocolError> {
-        let limits = Limits { message_bytes: self.core.shared.settings.message_bytes };
+        let limits = Limits { message_bytes: self.core.settings.message_bytes };
         let received = session.receive(bytes, &limits)?;
         let Some(event) = received.event else { return Ok(received.consumed) };
         let open = self.core.at(slot).state == State::Open;
@@ -246,7 +246,7 @@ impl Core {
 
     /// The next moment at which a silent peer is to be pinged or given up.
     pub(super) fn schedule_alive(&mut self, slot: u32) {
-        let settings = &self.shared.settings;
+        let settings = &self.settings;
         let connection = &self.connections[slot as usize];
         let silent = self.silence(slot);
         let pinged = connection.pinged_tick.wrapping_sub(connection.read_tick).cast_signed() > 0;
@@ -267,7 +267,7 @@ impl Core {
     /// Pings a silent peer, or gives it up.
     pub(super) fn check_alive(&mut self, slot: u32) {
         let (silent, tick) = (self.silence(slot), self.tick() as u32);
-        let settings = &self.shared.settings;
+        let settings = &self.settings;
         let connection = &self.connections[slot as usize];
         // Nothing is read while a publisher has to wait; that silence is ours.
         if connection.is_paused() {

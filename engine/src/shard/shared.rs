@@ -4,12 +4,15 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 use mio::{Poll, Waker};
+use parking_lot::Mutex;
+use prometheus_client::collector::Collector;
 use tokio::sync::mpsc;
 
 use super::WAKER;
@@ -53,10 +56,14 @@ impl Clock {
     }
 }
 
+/// Makes a collector of metrics for one look at them.
+pub type MakeCollector = Box<dyn Fn() -> Box<dyn Collector> + Send + Sync>;
+
 /// What all share.
 pub struct Shared {
     pub clock: Clock,
-    pub settings: Settings,
+    /// Changed as a whole, by [`Shared::reconfigure`] only.
+    settings: ArcSwap<Settings>,
     pub encodings: Encodings,
     pub topics: Topics,
     pub inboxes: AllInboxes,
@@ -77,6 +84,10 @@ pub struct Shared {
     pub aborting: AtomicBool,
     /// Where the listeners really listen.
     pub local_addrs: Vec<SocketAddr>,
+    /// The control plane's runtime, once it runs.
+    pub runtime: OnceLock<tokio::runtime::Handle>,
+    /// Metrics of the program.
+    pub collectors: Mutex<Vec<MakeCollector>>,
     /// How sockets that speak plain HTTP reach the control plane.
     pub handover: HandoverSender,
 }
@@ -133,7 +144,9 @@ impl Shared {
             failed: AtomicBool::default(),
             aborting: AtomicBool::default(),
             local_addrs,
-            settings,
+            runtime: OnceLock::new(),
+            collectors: Mutex::default(),
+            settings: ArcSwap::from_pointee(settings),
             encodings,
             handover,
         };
@@ -148,7 +161,7 @@ impl Shared {
         key: Option<&str>,
         except: Option<ConnectionId>,
     ) -> Result<Published, PublishError> {
-        let limit = self.settings.message_bytes;
+        let limit = self.settings.load().message_bytes;
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
@@ -180,6 +193,27 @@ impl Shared {
             TopicError::Name(error) => PublishError::Name(error),
             TopicError::TooMany { limit } => PublishError::TooManyTopics { limit },
         })
+    }
+
+    /// The settings as they are now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// The settings as they are now, if they are not those given.
+    #[must_use]
+    pub fn newer_settings(&self, than: &Arc<Settings>) -> Option<Arc<Settings>> {
+        let now = self.settings.load();
+        (!Arc::ptr_eq(&now, than)).then(|| Arc::clone(&now))
+    }
+
+    /// Puts other settings in the place of the present ones; shards take them with their next turn.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+        for inbox in &self.inboxes.0 {
+            inbox.wake();
+        }
     }
 
     /// Whether the engine is ending.

@@ -20,7 +20,7 @@ use super::inbox::{Adoption, Command};
 use super::shared::Shared;
 use crate::config::Settings;
 use crate::engine::EngineHandle;
-use crate::handler::{Closed, Context, Decision, Handler, Subscribe, Upgrade};
+use crate::handler::{Closed, Context, Decision, Handler, Subscribe, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::settings::{DeliveryPolicy, TopicRules, TopicSettings};
@@ -210,7 +210,8 @@ impl Simulation {
         accepted.set_nodelay(true).unwrap();
         stream.set_nonblocking(true).unwrap();
         let shard = self.random.below(SHARDS);
-        let adoption = Adoption { stream: accepted, peer, data: Box::new(()), rest: Vec::new() };
+        let adoption =
+            Adoption { stream: accepted, peer, data: Box::new(()), terms: Terms::default(), rest: Vec::new() };
         self.engine.shared().inboxes.0[shard].command(Command::Adopt(adoption)).unwrap();
         let before = self.handler.opened.lock().len();
         while self.handler.opened.lock().len() == before {

@@ -54,7 +54,7 @@ impl Core {
     }
 
     fn check_room(&self, slot: u32) -> Result<(), SubscribeError> {
-        let limit = self.shared.settings.subscriptions_max;
+        let limit = self.settings.subscriptions_max;
         let connection = &self.connections[slot as usize];
         let patterns = connection.rare.as_ref().map_or(0, |rare| rare.patterns.len());
         if connection.subscriptions.len() + patterns >= limit {
@@ -222,7 +222,7 @@ impl Core {
             }
             let entry = *fanout.get_or_insert_with(|| self.make_fanout(topic, 1));
             self.add_subscriber(id.slot, entry, encoding, 1, false, patterns);
-            if self.at(id.slot).subscriptions.len() > self.shared.settings.pattern_topics_max {
+            if self.at(id.slot).subscriptions.len() > self.settings.pattern_topics_max {
                 overreaching.push(id.slot);
             }
         }
@@ -254,7 +254,7 @@ impl Core {
             return Ok(subscribed);
         }
         self.check_room(slot)?;
-        let (id, limit) = (self.id(slot), self.shared.settings.pattern_topics_max);
+        let (id, limit) = (self.id(slot), self.settings.pattern_topics_max);
         let topics = self.shared.topics.subscribe_pattern(&pattern, id, encoding);
         if self.at(slot).subscriptions.len() + topics.len() > limit {
             self.shared.topics.unsubscribe_pattern(&pattern, id);

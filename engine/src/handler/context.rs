@@ -1,275 +1,15 @@
-//! The embedding API: what a program implements ([`Handler`]), what it is given ([`Upgrade`], [`Context`]), what it answers
-//! ([`Decision`]).
-//!
-//! A handler is shared by all shards and called on the shard that owns the connection, one call at a time per connection.
-//! Nothing a handler does through its [`Context`] calls a handler again before the present call has returned, and a panic in
-//! one closes that connection (1011) and is counted, no more. Handlers should not block: [`Context::defer`] lets another
-//! thread finish what takes long while that connection's messages wait in order.
+//! A connection as its handler sees it during a call, and the words of that conversation.
 
 use std::any::Any;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::close::CloseCause;
+use crate::config::ConnectionLimits;
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
 use crate::pubsub::{EncodingId, Position, PublishError, Published, SubscribeError, Subscribed};
-use crate::ws::{Message, handshake};
-
-/// The program on top of the engine. Only [`upgrade`](Handler::upgrade) and, nearly always,
-/// [`message`](Handler::message) need to be written.
-#[allow(unused_variables)]
-pub trait Handler: Send + Sync + 'static {
-    /// What the program keeps for each connection.
-    type Data: Send + 'static;
-
-    /// Decides whether an upgrade becomes a connection. Called before anything is answered; on a shard, or on the control
-    /// thread for an upgrade on a connection that has carried HTTP before.
-    fn upgrade(&self, request: &Upgrade<'_>) -> Decision<Self::Data>;
-
-    /// The connection is open; what is sent here comes right behind the answer to the upgrade.
-    fn open(&self, ctx: &mut Context<'_, Self::Data>) {}
-
-    /// A whole message has arrived.
-    fn message(&self, ctx: &mut Context<'_, Self::Data>, message: Message<'_>) {}
-
-    /// What waited for this connection has been written: it is no longer behind.
-    fn drain(&self, ctx: &mut Context<'_, Self::Data>) {}
-
-    /// A ping has arrived; the pong is sent by the engine.
-    fn ping(&self, ctx: &mut Context<'_, Self::Data>, payload: &[u8]) {}
-
-    /// A pong has arrived.
-    fn pong(&self, ctx: &mut Context<'_, Self::Data>, payload: &[u8]) {}
-
-    /// What became of a message sent with [`Context::send_tracked`]: the kernel has taken the whole of it, or it had not when
-    /// the connection ended (then it is called right before [`close`](Handler::close)).
-    fn sent(&self, ctx: &mut Context<'_, Self::Data>, ticket: u64, written: bool) {}
-
-    /// A timer set with [`Context::set_timer`] has run out.
-    fn timer(&self, ctx: &mut Context<'_, Self::Data>, token: u64) {}
-
-    /// What was deferred with [`Context::defer`] has been completed with this value.
-    fn resume(&self, ctx: &mut Context<'_, Self::Data>, value: Box<dyn Any + Send>) {}
-
-    /// The connection has ended. Sending is no longer possible; its subscriptions have already ended.
-    fn close(&self, ctx: &mut Context<'_, Self::Data>, closed: &Closed<'_>) {}
-
-    /// Called every `tick_interval` (see `Settings`), on the first shard.
-    fn tick(&self, engine: &EngineHandle) {}
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closed<'a> {
-    /// Why, as the engine saw it.
-    pub cause: CloseCause,
-    /// The close code: the peer's if it closed first, else the one sent; 1005 for a Close frame without a code, 1006 if
-    /// there was no Close frame (RFC 6455 section 7.1.5).
-    pub code: u16,
-    /// The reason in that Close frame.
-    pub reason: &'a str,
-}
-
-/// A request to become a WebSocket, before it is answered.
-#[derive(Debug)]
-pub struct Upgrade<'a> {
-    pub(crate) request: handshake::Request<'a>,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: SocketAddr,
-    pub(crate) id: Option<ConnectionId>,
-}
-
-impl<'a> Upgrade<'a> {
-    /// The path of the target, as sent (not percent-decoded), without the query.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        self.request.path()
-    }
-
-    /// The path, percent-decoded; `None` if that is not UTF-8.
-    #[must_use]
-    pub fn path_decoded(&self) -> Option<String> {
-        percent_encoding::percent_decode_str(self.path()).decode_utf8().ok().map(Into::into)
-    }
-
-    /// The query, as sent, without the `?`.
-    #[must_use]
-    pub fn query(&self) -> Option<&str> {
-        self.request.query()
-    }
-
-    /// The first value of a query parameter, decoded (`+` and percent).
-    #[must_use]
-    pub fn query_value(&self, name: &str) -> Option<String> {
-        query_value(self.query().unwrap_or(""), name)
-    }
-
-    /// The first header of this name (case does not matter), if it is text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.request.header(name)
-    }
-
-    /// All headers as sent, in order.
-    pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.request.headers.iter().map(|header| (header.name, header.value))
-    }
-
-    /// The value of a cookie.
-    #[must_use]
-    pub fn cookie(&self, name: &str) -> Option<&str> {
-        self.request.cookie(name)
-    }
-
-    /// The subprotocols offered, in order.
-    pub fn protocols(&self) -> impl Iterator<Item = &str> {
-        self.request.protocols()
-    }
-
-    /// The first offered subprotocol that is among `supported`.
-    #[must_use]
-    pub fn choose_protocol<'p>(&self, supported: &[&'p str]) -> Option<&'p str> {
-        handshake::choose_protocol(self.protocols(), supported)
-    }
-
-    /// The address of the peer.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
-    }
-
-    /// The address it connected to.
-    #[must_use]
-    pub fn local(&self) -> SocketAddr {
-        self.local
-    }
-
-    /// The connection's name, if it is accepted; `None` for an upgrade on a connection that has carried HTTP before.
-    #[must_use]
-    pub fn id(&self) -> Option<ConnectionId> {
-        self.id
-    }
-}
-
-/// The first value of a query parameter, decoded.
-#[must_use]
-pub(crate) fn query_value(query: &str, name: &str) -> Option<String> {
-    let decode = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-    };
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(key) == name).then(|| decode(value))
-    })
-}
-
-/// What becomes of an upgrade.
-#[derive(Debug)]
-#[must_use]
-pub enum Decision<D> {
-    /// It becomes a connection.
-    Accept(Accept<D>),
-    /// It is answered and closed.
-    Refuse(Refusal),
-}
-
-impl<D> Decision<D> {
-    /// Accepts, with this data for the connection.
-    pub fn accept(data: D) -> Self {
-        Accept::new(data).into()
-    }
-
-    /// Refuses, with an HTTP status and a text.
-    pub fn refuse(status: u16, text: &str) -> Self {
-        Refusal::new(status).text(text).into()
-    }
-}
-
-/// An accepted upgrade: per-connection data, subprotocol, extra headers of the answer.
-#[derive(Debug)]
-pub struct Accept<D> {
-    pub(crate) data: D,
-    pub(crate) protocol: Option<String>,
-    pub(crate) headers: Vec<(String, String)>,
-}
-
-impl<D> Accept<D> {
-    /// Accepts, with this data for the connection.
-    pub fn new(data: D) -> Self {
-        Self { data, protocol: None, headers: Vec::new() }
-    }
-
-    /// Names the subprotocol, if any was chosen. One that was not offered is left out of the answer, as RFC 6455 section
-    /// 4.2.2 demands.
-    #[must_use]
-    pub fn protocol(mut self, protocol: Option<&str>) -> Self {
-        self.protocol = protocol.map(Into::into);
-        self
-    }
-
-    /// Adds a header to the answer. One that is no valid header makes the upgrade fail with 500, counted as a refusal.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-}
-
-impl<D> From<Accept<D>> for Decision<D> {
-    fn from(accept: Accept<D>) -> Self {
-        Self::Accept(accept)
-    }
-}
-
-/// A refused upgrade: the HTTP answer.
-#[derive(Debug, Clone)]
-pub struct Refusal {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) content_type: &'static str,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Refusal {
-    /// Refuses with this HTTP status (300 to 599; anything else becomes 500) and no body.
-    #[must_use]
-    pub fn new(status: u16) -> Self {
-        let status = if (300..600).contains(&status) { status } else { 500 };
-        Self { status, headers: Vec::new(), content_type: "text/plain; charset=utf-8", body: Vec::new() }
-    }
-
-    /// A plain text as body.
-    #[must_use]
-    pub fn text(mut self, text: &str) -> Self {
-        self.body = text.into();
-        self
-    }
-
-    /// The JSON error body of the HTTP API: `{"code","message"}`.
-    #[must_use]
-    pub fn error(mut self, code: &str, message: &str) -> Self {
-        self.content_type = "application/json";
-        self.body = serde_json::json!({ "code": code, "message": message }).to_string().into();
-        self
-    }
-
-    /// Adds a header to the answer; ignored if it is no valid header.
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        if handshake::is_header_name(name) && handshake::is_header_value(value) {
-            self.headers.push((name.into(), value.into()));
-        }
-        self
-    }
-}
-
-impl<D> From<Refusal> for Decision<D> {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refuse(refusal)
-    }
-}
+use crate::ws::Message;
 
 /// What became of a message handed to [`Context::send`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -380,6 +120,9 @@ pub(crate) trait Actions {
     fn defer(&mut self) -> Deferred;
     fn set_timer(&mut self, after: Duration, token: u64) -> bool;
     fn cancel_timer(&mut self, token: u64) -> bool;
+    fn subject(&self) -> Option<Arc<str>>;
+    fn set_subject(&mut self, subject: Option<&str>);
+    fn set_limits(&mut self, limits: ConnectionLimits);
 }
 
 /// A connection, as its handler sees it during one call.
@@ -395,7 +138,7 @@ impl<D> Context<'_, D> {
         self.actions.id()
     }
 
-    /// The address of the peer.
+    /// The address of the client: of the peer, or what a trusted proxy says it is (port 0 if it does not say).
     #[must_use]
     pub fn peer(&self) -> SocketAddr {
         self.actions.peer()
@@ -540,6 +283,23 @@ impl<D> Context<'_, D> {
     /// moves its timer. False if the connection is closing or has 16 timers already.
     pub fn set_timer(&mut self, after: Duration, token: u64) -> bool {
         self.actions.set_timer(after, token)
+    }
+
+    /// Whose connection it is, if that was said.
+    #[must_use]
+    pub fn subject(&self) -> Option<Arc<str>> {
+        self.actions.subject()
+    }
+
+    /// Says whose connection it is, or that it is nobody's: a name of the program's own, such as a user's. Connections are
+    /// found and closed by it.
+    pub fn set_subject(&mut self, subject: Option<&str>) {
+        self.actions.set_subject(subject);
+    }
+
+    /// Gives the connection limits that differ from the settings, in the place of those it had.
+    pub fn set_limits(&mut self, limits: ConnectionLimits) {
+        self.actions.set_limits(limits);
     }
 
     /// Cancels the timer with this token. False if there was none.
