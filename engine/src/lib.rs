@@ -55,7 +55,7 @@ mod shard;
 
 pub use close::{CloseCause, RefusalCause};
 pub use config::{ClientAddress, ConnectionLimits, RatePolicy, Settings, TopicCharacters};
-pub use engine::{Engine, EngineBuilder, EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
+pub use engine::{Arrival, Engine, EngineBuilder, EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 pub use handler::{
     Accept, Closed, Context, Decision, Deferred, Handler, Later, Pending, Publish, Refusal, SendOutcome, Subscribe,
     Upgrade,

@@ -33,11 +33,30 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take when the engine ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Headers by which proxies say that they have forwarded a request.
+const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
+
 /// The data of an accepted upgrade and its answer, or the answer to a refused one.
 type Decided<D> = Result<(D, Terms, Response<Body>), Box<Response<Body>>>;
 
 /// What the handler says, and what is needed to act on it.
 type Asked<D> = Result<(Decision<D>, Wanted), Box<Response<Body>>>;
+
+/// Where an HTTP request comes from: an extension of every request that the routes see.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// The address of the client: of the peer, or what a trusted proxy says it is.
+    pub client: SocketAddr,
+    /// The peer of the TCP connection.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+    /// Whether somebody says that the request was forwarded, trusted or not: it has a header `Forwarded`,
+    /// `X-Forwarded-For`, `X-Real-IP` or `Via`.
+    pub forwarded: bool,
+    /// Whether it came over a listener that is for HTTP only.
+    pub private: bool,
+}
 
 /// The control plane before it runs.
 pub struct Control<H: Handler> {
@@ -137,7 +156,7 @@ async fn serve_connection<H: Handler>(
             let response = if is_upgrade(&request) {
                 plane.upgrade(request, peer, local, counted).await
             } else {
-                plane.answer(router, request, peer).await
+                plane.answer(router, request, peer, local).await
             };
             Ok::<_, Infallible>(response)
         }
@@ -173,8 +192,17 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 
 impl<H: Handler> Plane<H> {
     /// Asks the routes; a route that panics is answered for with 500.
-    async fn answer(&self, router: Router, mut request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn answer(
+        &self,
+        router: Router,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Response<Body> {
+        let forwarded = FORWARDING.iter().any(|name| request.headers().contains_key(*name));
+        let arrival = Arrival { client: peer, peer, local, forwarded, private: false };
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(arrival);
         let request = request.map(Body::new);
         let answered = tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, router.oneshot(request)));
         match answered.await {

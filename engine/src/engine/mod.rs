@@ -16,6 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::oneshot;
 
+pub use self::control::Arrival;
 pub use self::handle::{EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 use crate::config::Settings;
 use crate::handler::Handler;

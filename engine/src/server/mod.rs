@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`options`] | the command line, checked: every refusal names the setting, the value seen and what is allowed |
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
+//! | [`auth`] | who a client is, and what it may do |
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
@@ -13,6 +14,7 @@
 //! `docs/PROTOCOL.md` is the reference of all that clients see.
 
 pub mod app;
+pub mod auth;
 pub mod http;
 pub mod json;
 pub mod native;
