@@ -36,12 +36,13 @@
 //! ```
 //!
 //! The layers, each importing only what stands left of it:
-//! `id close metrics` → [`ws`] → [`pubsub`] → `config net` [`handler`] → `shard` → `engine` → [`server`].
+//! `id close events metrics` → [`ws`] → [`pubsub`] → `config net` [`handler`] → `shard` → `engine` → [`server`].
 
 #![warn(missing_docs)]
 
 pub mod close;
 pub mod config;
+pub mod events;
 pub mod handler;
 pub mod id;
 pub mod pubsub;

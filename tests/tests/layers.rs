@@ -18,7 +18,7 @@ struct Rule {
 const ENGINE: Rule = Rule {
     folder: "engine/src",
     layers: &[
-        &["id", "close", "metrics"],
+        &["id", "close", "events", "metrics"],
         &["ws"],
         &["pubsub"],
         &["net", "handler", "config"],

@@ -358,6 +358,12 @@ impl EngineHandle {
         self.0.collectors.lock().push(Box::new(collector));
     }
 
+    /// Tells the event log something of the program's own, see [`events`](crate::events). The value is only made if somebody
+    /// watches.
+    pub fn event(&self, key: &str, value: impl FnOnce() -> serde_json::Value) {
+        self.0.events.emit(key, value);
+    }
+
     /// Begins to end in order, without waiting; see `Engine::shutdown`.
     pub fn begin_shutdown(&self) {
         self.0.stopping.store(true, Ordering::SeqCst);

@@ -19,12 +19,13 @@ use tokio::sync::oneshot;
 pub use self::control::Arrival;
 pub use self::handle::{EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 use crate::config::Settings;
+use crate::events::Events;
 use crate::handler::Handler;
 use crate::net::listener;
 use crate::pubsub::encoding::{Encoding, Encodings};
 use crate::pubsub::settings::TopicRules;
 use crate::shard::Shard;
-use crate::shard::shared::Shared;
+use crate::shard::shared::{Parts, Shared};
 
 type MakeRouter = Box<dyn FnOnce(EngineHandle) -> Router + Send>;
 
@@ -44,6 +45,7 @@ pub struct EngineBuilder<H: Handler> {
     topics: TopicRules,
     encodings: Encodings,
     http: Option<MakeRouter>,
+    events: Events,
 }
 
 impl<H: Handler> EngineBuilder<H> {
@@ -89,6 +91,13 @@ impl<H: Handler> EngineBuilder<H> {
         self
     }
 
+    /// Has the sink called with everything that happens, for whoever develops a program and wants to watch; see
+    /// [`events`](crate::events). It is called on the shards, and slows them down. Default: nobody watches.
+    pub fn events(mut self, sink: impl Fn(&str, &serde_json::Value) + Send + Sync + 'static) -> Self {
+        self.events = Events::new(Arc::new(sink));
+        self
+    }
+
     /// Starts the engine.
     ///
     /// # Errors
@@ -102,7 +111,8 @@ impl<H: Handler> EngineBuilder<H> {
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         self.settings.check().map_err(invalid)?;
         let (addrs, listeners) = open_listeners(&self.listen, shards, &self.settings)?;
-        let (shared, seats, handovers) = Shared::new(self.settings, self.topics, self.encodings, shards, addrs)?;
+        let parts = Parts { rules: self.topics, encodings: self.encodings, events: self.events };
+        let (shared, seats, handovers) = Shared::new(self.settings, parts, shards, addrs)?;
         let handle = EngineHandle::new(shared);
         let handler = Arc::new(self.handler);
         let sweep = handle.shared().settings().topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
@@ -189,6 +199,7 @@ impl Engine {
             topics: TopicRules::default(),
             encodings: Encodings::default(),
             http: None,
+            events: Events::default(),
         }
     }
 

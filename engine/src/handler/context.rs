@@ -123,6 +123,7 @@ pub(crate) trait Actions {
     fn subject(&self) -> Option<Arc<str>>;
     fn set_subject(&mut self, subject: Option<&str>);
     fn set_limits(&mut self, limits: ConnectionLimits);
+    fn event(&self, key: &str, value: &mut dyn FnMut() -> serde_json::Value);
 }
 
 /// A connection, as its handler sees it during one call.
@@ -300,6 +301,13 @@ impl<D> Context<'_, D> {
     /// Gives the connection limits that differ from the settings, in the place of those it had.
     pub fn set_limits(&mut self, limits: ConnectionLimits) {
         self.actions.set_limits(limits);
+    }
+
+    /// Tells the event log something of the program's own, see [`events`](crate::events). The value is only made if somebody
+    /// watches.
+    pub fn event(&self, key: &str, value: impl FnOnce() -> serde_json::Value) {
+        let mut value = Some(value);
+        self.actions.event(key, &mut || value.take().map(|value| value()).unwrap_or_default());
     }
 
     /// Cancels the timer with this token. False if there was none.

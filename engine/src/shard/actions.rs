@@ -172,6 +172,10 @@ impl Actions for Acting<'_> {
         self.core.set_limits(self.slot, Some(Box::new(limits)));
     }
 
+    fn event(&self, key: &str, value: &mut dyn FnMut() -> serde_json::Value) {
+        self.core.shared.events.emit(key, value);
+    }
+
     fn cancel_timer(&mut self, token: u64) -> bool {
         let Some(rare) = &mut self.core.at(self.slot).rare else { return false };
         let timer = rare.timers.iter_mut().find(|timer| timer.token == token);

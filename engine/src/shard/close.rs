@@ -7,6 +7,8 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::connection::{Closing, State};
 use super::core::{Call, Core, ticks_of};
 use crate::close::{CloseCause, RefusalCause};
@@ -118,7 +120,12 @@ impl Core {
         rare.stash = None;
         rare.timers.clear();
         rare.closing = Some(Closing { cause, code, reason: reason.into() });
-        self.metrics().close(cause);
+        self.tell_closed(slot, cause, code, reason);
+        self.watch(
+            slot,
+            "websocket.socket.close",
+            || json!({ "code": code, "reason": reason, "cause": cause.label() }),
+        );
         self.metrics().open.sub(1);
         // It may not have been read from for a while, and the peer's Close frame may be there already.
         self.read_again(slot);
@@ -154,7 +161,9 @@ impl Core {
         match self.at(slot).state {
             State::Ended => return,
             State::Open => self.conclude(slot, cause, cause.code(), cause.text()),
-            State::Head => self.metrics().refuse(RefusalCause::Gone),
+            State::Head => {
+                self.tell_refused(self.connections[slot as usize].peer, RefusalCause::Gone, 0, "it went away")
+            }
             State::Closing | State::Flushing | State::Lingering => {}
         }
         self.discard(slot, false);

@@ -13,6 +13,7 @@ use slab::Slab;
 
 use super::connection::{Connection, State};
 use super::inbox::{Adoption, Inbox, Item};
+use super::log::CauseLog;
 use super::shared::Shared;
 use super::timer::{TICK_MS, Timer, Wheel};
 use crate::config::Settings;
@@ -74,6 +75,8 @@ pub struct Core {
     pub ended: Vec<u32>,
     pub wheel: Wheel,
     pub now: Now,
+    /// What of each cause has been logged lately.
+    pub causes: CauseLog,
     /// Bytes that may still be read in this turn.
     pub read_budget: usize,
     /// Buffers for batches that are not in use.
@@ -108,6 +111,7 @@ impl Core {
             ended: Vec::new(),
             wheel: Wheel::new(ticks(now)),
             now,
+            causes: CauseLog::default(),
             read_budget: 0,
             spare: Vec::new(),
             pool: Vec::new(),

@@ -14,11 +14,13 @@ mod core;
 mod fan_out;
 pub mod inbox;
 mod inspect;
+mod log;
 mod read;
 pub mod shared;
 mod subscribe;
 mod terms;
 mod timer;
+mod watch;
 pub mod write;
 
 use std::any::Any;
@@ -322,6 +324,7 @@ impl<H: Handler> Shard<H> {
         self.data[slot as usize] = Some(data);
         self.core.agree(slot, terms);
         self.core.begin(slot, answer);
+        self.core.watch(slot, "websocket.server.connection", || self.core.acquaintance(slot));
         self.call(slot, |handler, ctx| handler.open(ctx));
     }
 

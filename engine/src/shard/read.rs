@@ -115,6 +115,7 @@ impl<H: Handler> Shard<H> {
             _ if !open => {}
             Event::Message(message) => {
                 self.core.metrics().messages_in.add(1);
+                self.core.watch_message(slot, message);
                 if self.message(slot, message) {
                     let kept = (message.opcode(), message.payload().to_vec());
                     self.core.count_pause();
@@ -122,11 +123,13 @@ impl<H: Handler> Shard<H> {
                 }
             }
             Event::Ping(payload) => {
+                self.core.watch_control(slot, "websocket.socket.ping", payload);
                 self.core.answer_ping(slot, payload);
                 self.call(slot, |handler, ctx| handler.ping(ctx, payload));
             }
             Event::Pong(payload) => {
                 self.core.metrics().pongs_in.add(1);
+                self.core.watch_control(slot, "websocket.socket.pong", payload);
                 self.call(slot, |handler, ctx| handler.pong(ctx, payload));
             }
         }

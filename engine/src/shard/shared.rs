@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::WAKER;
 use super::inbox::{AllInboxes, Inbox, Item};
 use crate::config::Settings;
+use crate::events::Events;
 use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
 use crate::net::handover::{self, Handover, HandoverSender};
@@ -65,6 +66,8 @@ pub struct Shared {
     /// Changed as a whole, by [`Shared::reconfigure`] only.
     settings: ArcSwap<Settings>,
     pub encodings: Encodings,
+    /// Who watches, if anybody.
+    pub events: Events,
     pub topics: Topics,
     pub inboxes: AllInboxes,
     pub metrics: Vec<ShardMetrics>,
@@ -105,6 +108,14 @@ pub struct ControlCounts {
     pub handler_panics: Count,
 }
 
+/// What an engine is given besides its settings.
+#[derive(Default)]
+pub struct Parts {
+    pub rules: TopicRules,
+    pub encodings: Encodings,
+    pub events: Events,
+}
+
 /// What a shard begins with.
 pub struct Seat {
     pub poll: Poll,
@@ -115,8 +126,7 @@ impl Shared {
     /// Makes what so many shards share, a seat for each of them, and the control plane's end of the handover.
     pub fn new(
         settings: Settings,
-        rules: TopicRules,
-        encodings: Encodings,
+        Parts { rules, encodings, events }: Parts,
         shards: usize,
         local_addrs: Vec<SocketAddr>,
     ) -> io::Result<(Arc<Self>, Vec<Seat>, mpsc::Receiver<Handover>)> {
@@ -148,6 +158,7 @@ impl Shared {
             collectors: Mutex::default(),
             settings: ArcSwap::from_pointee(settings),
             encodings,
+            events,
             handover,
         };
         Ok((Arc::new(shared), seats, handovers))
