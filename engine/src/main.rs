@@ -51,7 +51,7 @@ fn run(options: &Options) -> io::Result<()> {
 /// another one.
 fn end_on_failure(engine: EngineHandle) {
     thread::spawn(move || {
-        while !engine.has_failed() {
+        while !engine.has_failed() && !engine.is_succeeded() {
             thread::sleep(FAILURE_CHECK);
         }
         let _ = signal_hook::low_level::raise(SIGTERM);

@@ -103,7 +103,7 @@ impl Collector for Scrape {
         )?;
         let http = shared.http_connections.load(Ordering::Relaxed) as u64;
         gauge(&mut encoder, "http_connections", "Connections on the control plane", http)?;
-        let uptime = shared.clock.nanos() / 1_000_000_000;
+        let uptime = shared.clock.uptime().as_secs();
         gauge(&mut encoder, "uptime_seconds", "Seconds since the engine started", uptime)?;
         gauge(&mut encoder, "ready", "1 while new connections are taken", u64::from(!shared.is_stopping()))?;
         self.encode_latencies(&mut encoder)

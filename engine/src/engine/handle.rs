@@ -301,13 +301,19 @@ impl EngineHandle {
     /// How long the engine has been running.
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        Duration::from_nanos(self.0.clock.nanos())
+        self.0.clock.uptime()
     }
 
     /// Whether the engine takes new connections: it is not shutting down.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.0.is_stopping()
+    }
+
+    /// Whether another process has taken the place of this one, which therefore ends.
+    #[must_use]
+    pub fn is_succeeded(&self) -> bool {
+        self.0.succession.given.load(Ordering::Acquire)
     }
 
     /// Whether a shard has failed: a defect of the engine. It then ends in order as far as it can.

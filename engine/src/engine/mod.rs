@@ -4,6 +4,7 @@
 mod control;
 mod exposition;
 mod handle;
+mod succession;
 
 use std::io;
 use std::net::SocketAddr;
@@ -122,6 +123,10 @@ impl<H: Handler> EngineBuilder<H> {
         let _ = handle.shared().runtime.set(runtime.handle().clone());
         let control =
             thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(&runtime, stopped))?;
+        let addresses = handle.local_addrs().to_vec();
+        let takeover = handle.settings().takeover;
+        let link = if takeover { succession::successor::take_over(handle.shared(), &addresses)? } else { None };
+        succession::predecessor::wait(&handle);
         // From here on an error drops the engine, and with it what has been started.
         let mut engine = Engine { handle: handle.clone(), threads: Vec::new(), control: Some((control, stop_control)) };
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
@@ -129,6 +134,9 @@ impl<H: Handler> EngineBuilder<H> {
             let shard = Shard::new(index as u16, handle.clone(), seat, handler.clone(), acceptors)?;
             let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
             engine.threads.push(start_shard(index, shard, core)?);
+        }
+        if let Some(link) = link {
+            link.show(handle.shared().clone())?;
         }
         Ok(engine)
     }
@@ -168,7 +176,9 @@ fn open_listeners(
     let mut acceptors: Vec<Vec<listener::Acceptor>> = (0..shards).map(|_| Vec::new()).collect();
     let mut addrs = Vec::new();
     for addr in listen {
-        listener::probe(*addr).map_err(named(*addr))?;
+        if !settings.takeover {
+            listener::probe(*addr).map_err(named(*addr))?;
+        }
         let mut bound = *addr;
         for own in &mut acceptors {
             let listener = listener::open(bound, settings).map_err(named(bound))?;

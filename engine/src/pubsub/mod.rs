@@ -13,6 +13,7 @@ pub mod outbound;
 pub mod patterns;
 pub mod publication;
 pub mod settings;
+pub mod succession;
 pub mod tally;
 pub mod topic;
 pub mod topics;

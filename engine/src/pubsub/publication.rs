@@ -147,6 +147,17 @@ impl Publication {
         *self.shards_left.get_mut() = shards;
     }
 
+    /// Gives it the place it was given elsewhere; on how many shards it is to be fanned out is said when it is followed.
+    pub(crate) fn placed(mut self, position: Position, time: Now) -> Self {
+        (self.epoch, self.offset, self.time) = (position.epoch, position.offset, time);
+        self
+    }
+
+    /// Before it is shared: on how many shards it is to be fanned out.
+    pub(crate) fn spread(&mut self, shards: u32) {
+        *self.shards_left.get_mut() = shards;
+    }
+
     /// The topic's name.
     #[must_use]
     pub fn topic(&self) -> &str {

@@ -24,6 +24,9 @@ pub trait Inboxes: Send + Sync {
     fn release(&self, shard: usize, bytes: usize);
     /// Uses a reservation.
     fn push(&self, shard: usize, topic: &Arc<Topic>, publication: &Arc<Publication>);
+    /// Shows a publication that has just been given its place to whoever follows all topics; under the topic's lock, so in
+    /// the topic's order.
+    fn mirror(&self, publication: &Arc<Publication>);
     /// Tells a shard that a topic has pattern subscribers among its connections, or that the topic is gone. False if there
     /// is no room.
     fn notify(&self, shard: usize, topic: &Arc<Topic>, notice: Notice) -> bool;
@@ -171,6 +174,8 @@ pub enum NotSequenced {
     Overloaded,
     /// The topic has been removed; here is the publication back.
     Gone(Arc<Publication>),
+    /// Another process gives the topic's offsets now.
+    Surrendered,
 }
 
 /// How a subscription began.
@@ -201,19 +206,21 @@ pub enum Local {
 }
 
 #[derive(Debug)]
-struct Sequencer {
+pub(super) struct Sequencer {
     /// The newest offset; 0 before the first.
-    offset: u64,
-    history: History,
+    pub(super) offset: u64,
+    pub(super) history: History,
     /// Subscribers by shard.
-    interest: SmallVec<[u32; 4]>,
-    subscribers: u32,
+    pub(super) interest: SmallVec<[u32; 4]>,
+    pub(super) subscribers: u32,
     /// Those of them that did not come by a pattern.
-    explicit: u32,
-    expected: u64,
-    used_at: u64,
-    gone: bool,
-    members: Vec<(ConnectionId, EncodingId)>,
+    pub(super) explicit: u32,
+    pub(super) expected: u64,
+    pub(super) used_at: u64,
+    pub(super) gone: bool,
+    /// Another process gives the offsets now; this one only follows.
+    pub(super) surrendered: bool,
+    pub(super) members: Vec<(ConnectionId, EncodingId)>,
 }
 
 /// A topic: a name, one order, a history, and its subscribers on all shards.
@@ -224,7 +231,7 @@ pub struct Topic {
     settings: TopicSettings,
     tallies: Box<[Tally]>,
     locals: Box<[AtomicU32]>,
-    sequencer: Mutex<Sequencer>,
+    pub(super) sequencer: Mutex<Sequencer>,
 }
 
 impl Topic {
@@ -259,6 +266,7 @@ impl Topic {
                 expected: 0,
                 used_at: now.nanos,
                 gone: false,
+                surrendered: false,
                 members,
             }),
         }
@@ -320,6 +328,9 @@ impl Topic {
         if sequencer.gone {
             return Err(NotSequenced::Gone(publication));
         }
+        if sequencer.surrendered {
+            return Err(NotSequenced::Surrendered);
+        }
         let interested = sequencer.interested();
         if !reserve_all(inboxes, &interested, publication.weight()) {
             return Err(NotSequenced::Overloaded);
@@ -332,6 +343,7 @@ impl Topic {
         for shard in &interested {
             inboxes.push(usize::from(*shard), self, &publication);
         }
+        inboxes.mirror(&publication);
         let published = Published { epoch: self.epoch, offset: sequencer.offset, subscribers: sequencer.subscribers };
         if self.settings.history_messages > 0 {
             sequencer.history.append(publication, &self.settings);
@@ -486,13 +498,13 @@ pub struct Snapshot {
 }
 
 impl Sequencer {
-    fn interested(&self) -> SmallVec<[u16; 8]> {
+    pub(super) fn interested(&self) -> SmallVec<[u16; 8]> {
         let wanted = self.interest.iter().enumerate().filter(|(_, subscribers)| **subscribers > 0);
         wanted.map(|(shard, _)| shard as u16).collect()
     }
 }
 
-fn reserve_all(inboxes: &dyn Inboxes, shards: &[u16], bytes: usize) -> bool {
+pub(super) fn reserve_all(inboxes: &dyn Inboxes, shards: &[u16], bytes: usize) -> bool {
     for (reserved, shard) in shards.iter().enumerate() {
         if !inboxes.reserve(usize::from(*shard), bytes) {
             for shard in &shards[..reserved] {

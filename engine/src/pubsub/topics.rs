@@ -12,6 +12,7 @@ use super::name::{self, NameError, Pattern};
 use super::patterns::Patterns;
 use super::publication::{Epoch, Now};
 use super::settings::TopicRules;
+use super::succession::Estate;
 use super::tally::Deliveries;
 use super::topic::{Inboxes, Notice, Topic};
 use crate::id::ConnectionId;
@@ -32,6 +33,8 @@ pub enum TopicError {
 struct Registry {
     topics: HashMap<Arc<str>, Arc<Topic>>,
     patterns: Patterns,
+    /// Another process gives the offsets now.
+    surrendered: bool,
     /// Topics that are gone, while shards and queues still hold something of them.
     retiring: Vec<Arc<Topic>>,
     /// What became of the deliveries of topics that are gone for good.
@@ -80,16 +83,54 @@ impl Topics {
             return Err(TopicError::TooMany { limit: self.topics_max });
         }
         let topic = Arc::new(self.make(name, &registry.patterns, now));
+        if registry.surrendered && !name.starts_with('$') {
+            topic.surrender(now);
+        }
         registry.topics.insert(topic.name().clone(), topic.clone());
         drop(registry);
         self.tell_members(&topic, inboxes);
         Ok(topic)
     }
 
+    /// All topics, which are to be surrendered; those made from now on begin so.
+    pub fn surrender(&self) -> Vec<Arc<Topic>> {
+        let mut registry = self.registry.write();
+        registry.surrendered = true;
+        registry.topics.values().filter(|topic| !topic.name().starts_with('$')).cloned().collect()
+    }
+
+    /// All topics, which are to give offsets again.
+    pub fn reclaim(&self) -> Vec<Arc<Topic>> {
+        let mut registry = self.registry.write();
+        registry.surrendered = false;
+        registry.topics.values().cloned().collect()
+    }
+
+    /// A topic that another process has given offsets to: it begins with what is known of it. `follows` is whether that
+    /// process goes on giving them. False if there is such a topic already, or no room for it.
+    pub fn install(&self, name: &str, estate: Estate, follows: bool, now: Now, inboxes: &dyn Inboxes) -> bool {
+        let mut registry = self.registry.write();
+        let room = registry.topics.len() < self.topics_max;
+        if registry.topics.contains_key(name) || !room || name::check_topic(name).is_err() {
+            return false;
+        }
+        let topic = Arc::new(self.make_in(name, Some(estate.epoch), &registry.patterns, now));
+        topic.inherit(estate.offset, estate.history, follows, now);
+        registry.topics.insert(topic.name().clone(), topic.clone());
+        drop(registry);
+        self.tell_members(&topic, inboxes);
+        true
+    }
+
     fn make(&self, name: &str, patterns: &Patterns, now: Now) -> Topic {
+        self.make_in(name, None, patterns, now)
+    }
+
+    fn make_in(&self, name: &str, epoch: Option<Epoch>, patterns: &Patterns, now: Now) -> Topic {
         let id = self.made.fetch_add(1, Ordering::Relaxed);
         // An odd multiplier spreads consecutive topics; 52 bits fit a JSON number, should one want to hold an epoch so.
-        let epoch = Epoch((self.epoch_seed ^ (id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 12);
+        let own = Epoch((self.epoch_seed ^ (id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 12);
+        let epoch = epoch.unwrap_or(own);
         let members: Vec<_> = patterns.matching(name).into_iter().collect();
         Topic::new(id, name.into(), epoch, self.rules.settings(name).clone(), self.shards, members, now)
     }

@@ -12,6 +12,7 @@ use mio::Waker;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::mirror::Mirror;
 use crate::config::Settings;
 use crate::handler::{Pending, Subscribe, Terms};
 use crate::id::ConnectionId;
@@ -279,9 +280,9 @@ impl Inbox {
     }
 }
 
-/// The inboxes of all shards, as topics see them.
+/// The inboxes of all shards, as topics see them, and whoever follows all topics.
 #[derive(Debug)]
-pub struct AllInboxes(pub Vec<Inbox>);
+pub struct AllInboxes(pub Vec<Inbox>, pub Mirror);
 
 impl Inboxes for AllInboxes {
     fn reserve(&self, shard: usize, bytes: usize) -> bool {
@@ -294,6 +295,10 @@ impl Inboxes for AllInboxes {
 
     fn push(&self, shard: usize, topic: &Arc<Topic>, publication: &Arc<Publication>) {
         self.0[shard].push(Item::Publication(topic.clone(), publication.clone()));
+    }
+
+    fn mirror(&self, publication: &Arc<Publication>) {
+        self.1.show(publication);
     }
 
     fn notify(&self, shard: usize, topic: &Arc<Topic>, notice: Notice) -> bool {

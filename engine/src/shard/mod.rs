@@ -15,6 +15,7 @@ mod fan_out;
 pub mod inbox;
 mod inspect;
 mod log;
+pub mod mirror;
 mod read;
 pub mod shared;
 mod subscribe;

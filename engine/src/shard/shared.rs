@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::WAKER;
 use super::inbox::{AllInboxes, Inbox, Item};
+use super::mirror::Mirror;
 use crate::config::Settings;
 use crate::events::Events;
 use crate::id::ConnectionId;
@@ -29,6 +30,9 @@ use crate::pubsub::topic::{NotSequenced, Topic};
 use crate::pubsub::topics::{TopicError, Topics};
 use crate::pubsub::{PublishError, Published};
 use crate::ws::Message;
+
+/// What the engine's own clock says when it starts, in nanoseconds: 100 days.
+const CLOCK_BEGINS: u64 = 100 * 86_400 * 1_000_000_000;
 
 /// The engine's clocks.
 #[derive(Debug)]
@@ -43,10 +47,25 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Nanoseconds since the engine started.
+    /// How long the engine has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Nanoseconds on the engine's own clock. It does not begin at 0, so that what was published before the engine started,
+    /// by the process it has succeeded, has its moment on it, too.
     #[must_use]
     pub fn nanos(&self) -> u64 {
-        self.start.elapsed().as_nanos() as u64
+        CLOCK_BEGINS + self.start.elapsed().as_nanos() as u64
+    }
+
+    /// The moment on the engine's own clock that was so many milliseconds after 1970.
+    #[must_use]
+    pub fn at_unix_ms(&self, unix_ms: u64) -> Now {
+        let now = self.now();
+        let ago = now.unix_ms.saturating_sub(unix_ms).saturating_mul(1_000_000);
+        Now { nanos: now.nanos.saturating_sub(ago), unix_ms }
     }
 
     /// Both clocks.
@@ -79,6 +98,8 @@ pub struct Shared {
     pub http_connections: AtomicUsize,
     /// Refusals counted by the control plane's upgrades.
     pub control: ControlCounts,
+    /// Whether another process takes the place of this one.
+    pub succession: SuccessionState,
     /// The engine is ending: no new connections, all are closed.
     pub stopping: AtomicBool,
     /// A shard has panicked.
@@ -93,6 +114,15 @@ pub struct Shared {
     pub collectors: Mutex<Vec<MakeCollector>>,
     /// How sockets that speak plain HTTP reach the control plane.
     pub handover: HandoverSender,
+}
+
+/// How far another process has come in taking the place of this one.
+#[derive(Debug, Default)]
+pub struct SuccessionState {
+    /// It is being given the topics, or has been.
+    pub giving: AtomicBool,
+    /// It has them: only it gives offsets now.
+    pub given: AtomicBool,
 }
 
 /// Counted by the control thread.
@@ -144,12 +174,13 @@ impl Shared {
         let shared = Self {
             clock: Clock::default(),
             topics: Topics::new(rules, shards, settings.topics_max, idle_nanos, seed),
-            inboxes: AllInboxes(inboxes),
+            inboxes: AllInboxes(inboxes, Mirror::default()),
             metrics: (0..shards).map(|_| ShardMetrics::default()).collect(),
             overloaded: AtomicU64::default(),
             connections: AtomicUsize::default(),
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
+            succession: SuccessionState::default(),
             stopping: AtomicBool::default(),
             failed: AtomicBool::default(),
             aborting: AtomicBool::default(),
@@ -190,6 +221,7 @@ impl Shared {
                     self.overloaded.fetch_add(1, Ordering::Relaxed);
                     return Err(PublishError::Overloaded);
                 }
+                Err(NotSequenced::Surrendered) => return Err(PublishError::ShuttingDown),
                 // Removed as unused between looking it up and here: it begins another life.
                 Err(NotSequenced::Gone(back)) => {
                     publication = back;

@@ -252,6 +252,17 @@ impl Running {
         Self { engine: build(builder).start().expect("the engine starts"), log }
     }
 
+    /// On an address where another one listens.
+    pub fn start_at(
+        addr: SocketAddr,
+        script: Script,
+        build: impl FnOnce(EngineBuilder<Script>) -> EngineBuilder<Script>,
+    ) -> Self {
+        let log = script.log.clone();
+        let builder = Engine::builder(script).listen(addr).shards(1);
+        Self { engine: build(builder).start().expect("the engine starts"), log }
+    }
+
     pub fn addr(&self) -> SocketAddr {
         self.engine.local_addrs()[0]
     }

@@ -11,6 +11,7 @@ mod messages;
 mod ordering;
 mod panics;
 mod pressure;
+mod succession;
 mod time;
 mod topics;
 mod upgrade;
