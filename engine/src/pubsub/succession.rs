@@ -36,8 +36,7 @@ impl Topic {
     pub fn surrender(&self, now: Now) -> Estate {
         let mut sequencer = self.sequencer.lock();
         sequencer.surrendered = true;
-        let settings = self.settings().clone();
-        sequencer.history.expire(&settings, now.nanos);
+        sequencer.fit(now);
         Estate { epoch: self.epoch(), offset: sequencer.offset, history: sequencer.history.last(usize::MAX) }
     }
 
@@ -52,13 +51,10 @@ impl Topic {
         sequencer.offset = offset;
         sequencer.surrendered = surrendered;
         sequencer.used_at = now.nanos;
-        let settings = self.settings().clone();
-        if settings.history_messages > 0 {
-            for publication in history {
-                sequencer.history.append(publication, &settings);
-            }
-            sequencer.history.expire(&settings, now.nanos);
+        for publication in history {
+            sequencer.keep(publication);
         }
+        sequencer.fit(now);
     }
 
     /// Hands a publication that has its place from another process to every shard with a subscriber.
@@ -77,15 +73,13 @@ impl Topic {
         }
         sequencer.offset += 1;
         sequencer.used_at = now.nanos;
+        sequencer.pace.count(now.nanos);
         sequencer.expected += u64::from(sequencer.subscribers);
         Arc::get_mut(&mut publication).expect("a new publication is not shared").spread(interested.len() as u32);
         for shard in &interested {
             inboxes.push(usize::from(*shard), self, &publication);
         }
-        let settings = self.settings().clone();
-        if settings.history_messages > 0 {
-            sequencer.history.append(publication, &settings);
-        }
+        sequencer.keep(publication);
         drop(sequencer);
         for shard in &interested {
             inboxes.wake(usize::from(*shard));
