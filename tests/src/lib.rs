@@ -8,6 +8,7 @@
 //! | [`wrong`] | servers that speak anything but the protocol |
 //! | [`server`] | a `fanfare` process on a port of its own, watched for panics, ended with the test |
 //! | [`raw`] | a TCP connection under full control: any bytes, any frame, any way to end |
+//! | [`swarm`] | thousands of subscribers that come back with their position, on one thread |
 //! | [`ws`] | clients that are not ours: `tungstenite`, bare or speaking the native protocol |
 //! | [`http`] | a small HTTP/1.1 client with keep-alive and pipelining |
 //! | [`metrics`] | the Prometheus text, as values to compare |
@@ -27,6 +28,7 @@ pub mod program;
 pub mod raw;
 pub mod rng;
 pub mod server;
+pub mod swarm;
 pub mod wrong;
 pub mod ws;
 
@@ -35,6 +37,7 @@ pub use metrics::Metrics;
 pub use raw::Raw;
 pub use rng::Rng;
 pub use server::Server;
+pub use swarm::Swarm;
 pub use ws::{Client, Native};
 
 /// How long anything may take that should happen at once: generous, for a noisy machine with two cores.

@@ -5,6 +5,7 @@
 //! | [`options`] | the command line, checked: every refusal names the setting, the value seen and what is allowed |
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
 //! | [`auth`] | who a client is, and what it may do |
+//! | [`events`] | the event log on standard error |
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
@@ -15,6 +16,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod events;
 pub mod http;
 pub mod json;
 pub mod native;
