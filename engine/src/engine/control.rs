@@ -21,11 +21,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt;
 
 use super::{EngineHandle, MakeRouter};
+use crate::close::RefusalCause;
 use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::net::handover::{Handover, HttpSocket};
 use crate::shard::inbox::{Adoption, Command};
-use crate::shard::{bad_header, shared::Shared};
+use crate::shard::{bad_header, shared::Shared, stop};
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
 
 /// How long a route may take to answer, its request's body included.
@@ -247,6 +248,16 @@ impl<H: Handler> Plane<H> {
         }
     }
 
+    /// The answer to an upgrade that comes too late.
+    fn refuse_if_stopping(&self) -> Result<(), Box<Response<Body>>> {
+        if !self.engine.shared().is_stopping() {
+            return Ok(());
+        }
+        let mut response = refuse(503, RefusalCause::ShuttingDown.label(), "the server is ending");
+        extend(response.headers_mut(), &stop::retry_after(&self.engine.shared().settings()));
+        Err(response)
+    }
+
     /// Asks the handler.
     fn ask(&self, request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Asked<H::Data> {
         let headers: Vec<httparse::Header<'_>> = request
@@ -258,6 +269,7 @@ impl<H: Handler> Plane<H> {
         let minor_version = u8::from(request.version() == http::Version::HTTP_11);
         let head = handshake::Request { method: request.method().as_str(), target, minor_version, headers: &headers };
         debug_assert!(wants_upgrade(&head));
+        self.refuse_if_stopping()?;
         let key = check_upgrade(&head).map_err(|error| {
             let mut response = refuse(error.status(), "bad_upgrade", &error.to_string());
             extend(response.headers_mut(), &error.extra_headers());
@@ -290,7 +302,8 @@ impl<H: Handler> Plane<H> {
             now => now,
         };
         match decision {
-            Decision::Accept(accept) => accepted(accept, wanted),
+            // It may have taken a while to decide.
+            Decision::Accept(accept) => self.refuse_if_stopping().and_then(|()| accepted(accept, wanted)),
             Decision::Refuse(refusal) => {
                 let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
                 let mut response = (status, [("Content-Type", refusal.content_type)], refusal.body).into_response();

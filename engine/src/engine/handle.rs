@@ -304,10 +304,10 @@ impl EngineHandle {
         Duration::from_nanos(self.0.clock.nanos())
     }
 
-    /// Whether the engine takes new connections: it is not shutting down.
+    /// Whether new connections are welcome: no shutdown has begun, be it only with its `shutdown_grace`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.0.is_stopping()
+        self.0.is_ready()
     }
 
     /// Whether a shard has failed: a defect of the engine. It then ends in order as far as it can.
@@ -360,9 +360,6 @@ impl EngineHandle {
 
     /// Begins to end in order, without waiting; see `Engine::shutdown`.
     pub fn begin_shutdown(&self) {
-        self.0.stopping.store(true, Ordering::SeqCst);
-        for inbox in &self.0.inboxes.0 {
-            inbox.wake();
-        }
+        super::shutdown::begin(&self.0);
     }
 }

@@ -4,6 +4,7 @@
 mod control;
 mod exposition;
 mod handle;
+mod shutdown;
 
 use std::io;
 use std::net::SocketAddr;
@@ -204,8 +205,14 @@ impl Engine {
         self.handle.local_addrs()
     }
 
-    /// Ends in order: accepts and serves what waits to be accepted, closes every connection (1001) behind what waits for it,
-    /// and returns when all have ended, after `shutdown_timeout` at the latest.
+    /// Ends in order, and returns when all connections have ended:
+    ///
+    /// 1. For `shutdown_grace` it serves as before, and only is not ready any more.
+    /// 2. It stops accepting. What waits to be accepted is left to who has taken over, see `takeover`, or else accepted and
+    ///    answered; upgrades with 503.
+    /// 3. It closes the connections over `shutdown_spread`, each behind what waits for it: with 1012 and the advice when to
+    ///    come back (`shutdown_retry`), or 1001. What is published meanwhile reaches those still there.
+    /// 4. Publishing is refused, whoever is left is closed, and given `shutdown_timeout` to answer.
     pub fn shutdown(mut self) {
         self.handle.begin_shutdown();
         self.join();
@@ -216,6 +223,8 @@ impl Engine {
             // A shard that panicked has said so on stderr.
             let _ = thread.join();
         }
+        // Without shards nobody has to wait for anything.
+        self.handle.shared().ending.hurry();
         if let Some((thread, stop)) = self.control.take() {
             let _ = stop.send(());
             let _ = thread.join();
@@ -225,8 +234,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.handle.shared().aborting.store(true, Ordering::Release);
-        self.handle.begin_shutdown();
+        shutdown::abort(self.handle.shared());
         self.join();
     }
 }

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use super::Shard;
 use super::connection::{Connection, State};
 use super::core::{Core, ticks_of};
+use super::stop::retry_after;
 use crate::close::RefusalCause;
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
 use crate::net::handover::Handover;
@@ -117,6 +118,10 @@ impl<H: Handler> Shard<H> {
     fn decide(&mut self, slot: u32, request: &Request<'_>) -> Verdict<H::Data> {
         if !wants_upgrade(request) {
             return Verdict::Http;
+        }
+        if self.core.shared.is_stopping() {
+            let (cause, headers) = (RefusalCause::ShuttingDown, retry_after(&self.core.settings));
+            return Verdict::Refuse(cause, error_answer(cause.label(), "the server is ending", 503, &headers));
         }
         let key = match check_upgrade(request) {
             Ok(key) => key,

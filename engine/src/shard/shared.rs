@@ -16,6 +16,7 @@ use prometheus_client::collector::Collector;
 use tokio::sync::mpsc;
 
 use super::WAKER;
+use super::ending::{Ending, Phase};
 use super::inbox::{AllInboxes, Inbox, Item};
 use crate::config::Settings;
 use crate::id::ConnectionId;
@@ -76,8 +77,8 @@ pub struct Shared {
     pub http_connections: AtomicUsize,
     /// Refusals counted by the control plane's upgrades.
     pub control: ControlCounts,
-    /// The engine is ending: no new connections, all are closed.
-    pub stopping: AtomicBool,
+    /// How far the end has come.
+    pub ending: Ending,
     /// A shard has panicked.
     pub failed: AtomicBool,
     /// Do not wait for anything any more.
@@ -140,7 +141,7 @@ impl Shared {
             connections: AtomicUsize::default(),
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
-            stopping: AtomicBool::default(),
+            ending: Ending::default(),
             failed: AtomicBool::default(),
             aborting: AtomicBool::default(),
             local_addrs,
@@ -165,7 +166,7 @@ impl Shared {
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.ending.has_reached(Phase::Silent) {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;
@@ -216,10 +217,15 @@ impl Shared {
         }
     }
 
-    /// Whether the engine is ending.
+    /// Whether nobody is let in any more.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        // In one order with the flag by which a shard says that it has to be woken.
-        self.stopping.load(Ordering::SeqCst)
+        self.ending.has_reached(Phase::Stopping)
+    }
+
+    /// Whether new connections are welcome.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.ending.has_reached(Phase::Draining)
     }
 }
