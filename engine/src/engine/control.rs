@@ -2,7 +2,7 @@
 //! upgraded ones back, and forgets topics that nobody needs.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::IntoResponse;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,11 +21,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt;
 
-use super::{EngineHandle, MakeRouter};
+use super::{EngineHandle, MakeRouter, private};
 use crate::close::RefusalCause;
 use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::net::handover::{Handover, HttpSocket};
+use crate::net::takeover::Holding;
 use crate::shard::inbox::{Adoption, Command};
 use crate::shard::{bad_header, shared::Shared, stop};
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
@@ -64,11 +66,12 @@ pub struct Control<H: Handler> {
     plane: Arc<Plane<H>>,
     make_router: Option<MakeRouter>,
     handovers: mpsc::Receiver<Handover>,
+    private: Vec<(TcpListener, Arc<Holding>)>,
     sweep: Duration,
 }
 
-struct Plane<H: Handler> {
-    engine: EngineHandle,
+pub struct Plane<H: Handler> {
+    pub engine: EngineHandle,
     handler: Arc<H>,
 }
 
@@ -78,9 +81,10 @@ impl<H: Handler> Control<H> {
         handler: Arc<H>,
         make_router: Option<MakeRouter>,
         handovers: mpsc::Receiver<Handover>,
+        private: Vec<(TcpListener, Arc<Holding>)>,
         sweep: Duration,
     ) -> Self {
-        Self { plane: Arc::new(Plane { engine, handler }), make_router, handovers, sweep }
+        Self { plane: Arc::new(Plane { engine, handler }), make_router, handovers, private, sweep }
     }
 
     /// Runs until it is told to stop.
@@ -95,6 +99,10 @@ impl<H: Handler> Control<H> {
             None => Router::new().fallback(upgrade_required),
         };
         let (farewell, farewells) = watch::channel(());
+        for (listener, holding) in self.private {
+            let (plane, router) = (self.plane.clone(), router.clone());
+            tokio::spawn(private::serve(plane, router, listener, holding, farewells.clone()));
+        }
         let mut sweep = tokio::time::interval(self.sweep);
         loop {
             tokio::select! {
@@ -106,7 +114,7 @@ impl<H: Handler> Control<H> {
                 handover = self.handovers.recv() => match handover {
                     Some(handover) => {
                         let (plane, router) = (self.plane.clone(), router.clone());
-                        tokio::spawn(serve_connection(plane, router, handover, farewells.clone()));
+                        tokio::spawn(serve_connection(plane, router, handover, false, farewells.clone()));
                     }
                     None => break,
                 }
@@ -136,10 +144,12 @@ impl Drop for Counted {
     }
 }
 
-async fn serve_connection<H: Handler>(
+/// Serves one connection until its end, or ours.
+pub async fn serve_connection<H: Handler>(
     plane: Arc<Plane<H>>,
     router: Router,
     handover: Handover,
+    private: bool,
     mut farewell: watch::Receiver<()>,
 ) {
     let shared = plane.engine.shared().clone();
@@ -154,11 +164,14 @@ async fn serve_connection<H: Handler>(
         let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
         async move {
             plane.engine.shared().control.requests.add(1);
-            let response = if is_upgrade(&request) {
-                plane.upgrade(request, peer, local, counted).await
-            } else {
-                plane.answer(router, request, peer, local).await
+            let mut response = match is_upgrade(&request) {
+                true if private => error(StatusCode::FORBIDDEN, "http_only", "this address is for HTTP only"),
+                true => plane.upgrade(request, peer, local, counted).await,
+                false => plane.answer(router, request, peer, local, private).await,
             };
+            if plane.is_left(local) {
+                response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -192,6 +205,11 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 }
 
 impl<H: Handler> Plane<H> {
+    /// Whether somebody else serves this address from now on: whoever is still here shall go there.
+    fn is_left(&self, local: SocketAddr) -> bool {
+        self.engine.shared().holdings.iter().any(|holding| holding.is_left_to_others() && holding.serves(local))
+    }
+
     /// Asks the routes; a route that panics is answered for with 500.
     async fn answer(
         &self,
@@ -199,9 +217,10 @@ impl<H: Handler> Plane<H> {
         mut request: Request<Incoming>,
         peer: SocketAddr,
         local: SocketAddr,
+        private: bool,
     ) -> Response<Body> {
         let forwarded = FORWARDING.iter().any(|name| request.headers().contains_key(*name));
-        let arrival = Arrival { client: peer, peer, local, forwarded, private: false };
+        let arrival = Arrival { client: peer, peer, local, forwarded, private };
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(arrival);
         let request = request.map(Body::new);

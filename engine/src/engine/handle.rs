@@ -328,6 +328,12 @@ impl EngineHandle {
         &self.0.local_addrs
     }
 
+    /// The addresses it listens on for HTTP only.
+    #[must_use]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.0.http_addrs
+    }
+
     /// All metrics in the OpenMetrics text format, which Prometheus reads.
     #[must_use]
     pub fn metrics(&self) -> String {

@@ -57,6 +57,10 @@ fn conduct(shared: &Shared, grace: Duration, spread: Duration) {
 }
 
 fn reach(shared: &Shared, phase: Phase) {
+    if phase >= Phase::Stopping && !shared.is_stopping() {
+        // Copies that were to be passed on would keep the listeners open behind the backs of the shards.
+        shared.holdings.iter().for_each(|holding| holding.let_go());
+    }
     shared.ending.reach(phase);
     for inbox in &shared.inboxes.0 {
         inbox.wake();

@@ -57,9 +57,9 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    /// Accepts everybody who waits: the listeners are about to be closed.
+    /// Accepts everybody who waits and whom nobody else will serve: the listeners are about to be closed.
     pub(super) fn accept_all(&mut self) {
-        for acceptor in &mut self.acceptors {
+        for acceptor in self.acceptors.iter_mut().filter(|acceptor| !acceptor.is_left_to_others()) {
             // As many as the queue can hold, and those that fail on the way.
             for _ in 0..2 * BACKLOG {
                 match acceptor.accept() {

@@ -22,6 +22,7 @@ use crate::config::Settings;
 use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
 use crate::net::handover::{self, Handover, HandoverSender};
+use crate::net::takeover::Holding;
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::publication::{Now, Publication};
 use crate::pubsub::settings::TopicRules;
@@ -85,6 +86,10 @@ pub struct Shared {
     pub aborting: AtomicBool,
     /// Where the listeners really listen.
     pub local_addrs: Vec<SocketAddr>,
+    /// Where listeners for HTTP only really listen.
+    pub http_addrs: Vec<SocketAddr>,
+    /// The listeners of each address.
+    pub holdings: Vec<Arc<Holding>>,
     /// The control plane's runtime, once it runs.
     pub runtime: OnceLock<tokio::runtime::Handle>,
     /// Metrics of the program.
@@ -106,6 +111,17 @@ pub struct ControlCounts {
     pub handler_panics: Count,
 }
 
+/// Where the engine listens.
+#[derive(Debug, Default)]
+pub struct Listening {
+    /// For everything.
+    pub addrs: Vec<SocketAddr>,
+    /// For HTTP only.
+    pub http_addrs: Vec<SocketAddr>,
+    /// The listeners of each of them.
+    pub holdings: Vec<Arc<Holding>>,
+}
+
 /// What a shard begins with.
 pub struct Seat {
     pub poll: Poll,
@@ -119,7 +135,7 @@ impl Shared {
         rules: TopicRules,
         encodings: Encodings,
         shards: usize,
-        local_addrs: Vec<SocketAddr>,
+        listening: Listening,
     ) -> io::Result<(Arc<Self>, Vec<Seat>, mpsc::Receiver<Handover>)> {
         let (mut inboxes, mut seats) = (Vec::new(), Vec::new());
         for _ in 0..shards {
@@ -144,7 +160,9 @@ impl Shared {
             ending: Ending::default(),
             failed: AtomicBool::default(),
             aborting: AtomicBool::default(),
-            local_addrs,
+            local_addrs: listening.addrs,
+            http_addrs: listening.http_addrs,
+            holdings: listening.holdings,
             runtime: OnceLock::new(),
             collectors: Mutex::default(),
             settings: ArcSwap::from_pointee(settings),

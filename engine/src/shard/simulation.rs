@@ -17,7 +17,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Shard;
 use super::inbox::{Adoption, Command};
-use super::shared::Shared;
+use super::shared::{Listening, Shared};
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Decision, Handler, Subscribe, Terms, Upgrade};
@@ -182,7 +182,7 @@ impl Simulation {
         rules.add("conflate.>", with(DeliveryPolicy::Conflate, 0)).unwrap();
         let mut encodings = Encodings::default();
         encodings.push(Arc::new(Labelled));
-        let (shared, seats, _) = Shared::new(settings, rules, encodings, SHARDS, Vec::new()).unwrap();
+        let (shared, seats, _) = Shared::new(settings, rules, encodings, SHARDS, Listening::default()).unwrap();
         let (engine, handler) = (EngineHandle::new(shared), Arc::new(Watcher::default()));
         let shard =
             |(index, seat)| Shard::new(index as u16, engine.clone(), seat, handler.clone(), Vec::new()).unwrap();

@@ -77,6 +77,10 @@ impl<H: Handler> Shard<H> {
     /// our end of the listener loses nobody.
     fn stop_accepting(&mut self) {
         self.accept_all();
+        for acceptor in &mut self.acceptors {
+            // A socket that others hold, too, would go on waking us.
+            let _ = self.poll.registry().deregister(acceptor.listener());
+        }
         self.acceptors.clear();
         self.accepting.clear();
     }
