@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tower::ServiceExt;
 
 use super::{EngineHandle, MakeRouter, private};
@@ -35,6 +35,8 @@ use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take when the engine ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a connection that has not asked anything yet may take to then.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Headers by which proxies say that they have forwarded a request.
 const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
@@ -120,9 +122,14 @@ impl<H: Handler> Control<H> {
                 }
             }
         }
+        // The shards have ended: this is all that they have still handed over.
+        while let Ok(handover) = self.handovers.try_recv() {
+            let (plane, router) = (self.plane.clone(), router.clone());
+            tokio::spawn(serve_connection(plane, router, handover, false, farewells.clone()));
+        }
         drop(farewells);
         let _ = farewell.send(());
-        let _ = tokio::time::timeout(FAREWELL, farewell.closed()).await;
+        let _ = tokio::time::timeout(FIRST_REQUEST + FAREWELL, farewell.closed()).await;
     }
 }
 
@@ -160,8 +167,10 @@ pub async fn serve_connection<H: Handler>(
     let Ok(local) = socket.local_addr() else { return };
     let settings = shared.settings();
     let head_bytes = settings.head_bytes.max(8192);
+    let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
+        asked.notify_one();
         async move {
             plane.engine.shared().control.requests.add(1);
             let mut response = match is_upgrade(&request) {
@@ -184,12 +193,17 @@ pub async fn serve_connection<H: Handler>(
     tokio::pin!(connection);
     // What ends a connection here (a bad head, a reset, a time limit) hyper has answered if it could be.
     tokio::select! {
-        _ = connection.as_mut() => {}
-        _ = farewell.changed() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(FAREWELL, connection).await;
-        }
+        _ = connection.as_mut() => return,
+        _ = farewell.changed() => {}
     }
+    // hyper drops a connection that has to end before its first request; but that is on its way.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = asked.notified() => {}
+        () = tokio::time::sleep(FIRST_REQUEST) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(FAREWELL, connection).await;
 }
 
 fn is_upgrade(request: &Request<Incoming>) -> bool {
