@@ -189,11 +189,13 @@ pub enum RefusalCause {
     HandlerPanic,
     /// The peer went away before its head was complete.
     Gone,
+    /// The engine is ending: an upgrade that came too late (503).
+    ShuttingDown,
 }
 
 impl RefusalCause {
     /// All causes, in the order of their metric slots.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::HandshakeTimeout,
@@ -208,6 +210,7 @@ impl RefusalCause {
         Self::HttpBusy,
         Self::HandlerPanic,
         Self::Gone,
+        Self::ShuttingDown,
     ];
 
     /// The label in metrics and logs; also the `code` of the JSON error body.
@@ -228,6 +231,7 @@ impl RefusalCause {
             Self::HttpBusy => "http_busy",
             Self::HandlerPanic => "handler_panic",
             Self::Gone => "gone",
+            Self::ShuttingDown => "shutting_down",
         }
     }
 }

@@ -2,7 +2,7 @@
 //! upgraded ones back, and forgets topics that nobody needs.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,26 +12,31 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::IntoResponse;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tower::ServiceExt;
 
-use super::{EngineHandle, MakeRouter};
+use super::{EngineHandle, MakeRouter, private};
+use crate::close::RefusalCause;
 use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::net::handover::{Handover, HttpSocket};
+use crate::net::takeover::Holding;
 use crate::shard::inbox::{Adoption, Command};
-use crate::shard::{bad_header, shared::Shared};
+use crate::shard::{bad_header, shared::Shared, stop};
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
 
 /// How long a route may take to answer, its request's body included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take when the engine ends.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a connection that has not asked anything yet may take to then.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Headers by which proxies say that they have forwarded a request.
 const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
@@ -63,11 +68,12 @@ pub struct Control<H: Handler> {
     plane: Arc<Plane<H>>,
     make_router: Option<MakeRouter>,
     handovers: mpsc::Receiver<Handover>,
+    private: Vec<(TcpListener, Arc<Holding>)>,
     sweep: Duration,
 }
 
-struct Plane<H: Handler> {
-    engine: EngineHandle,
+pub struct Plane<H: Handler> {
+    pub engine: EngineHandle,
     handler: Arc<H>,
 }
 
@@ -77,9 +83,10 @@ impl<H: Handler> Control<H> {
         handler: Arc<H>,
         make_router: Option<MakeRouter>,
         handovers: mpsc::Receiver<Handover>,
+        private: Vec<(TcpListener, Arc<Holding>)>,
         sweep: Duration,
     ) -> Self {
-        Self { plane: Arc::new(Plane { engine, handler }), make_router, handovers, sweep }
+        Self { plane: Arc::new(Plane { engine, handler }), make_router, handovers, private, sweep }
     }
 
     /// Runs until it is told to stop.
@@ -94,6 +101,10 @@ impl<H: Handler> Control<H> {
             None => Router::new().fallback(upgrade_required),
         };
         let (farewell, farewells) = watch::channel(());
+        for (listener, holding) in self.private {
+            let (plane, router) = (self.plane.clone(), router.clone());
+            tokio::spawn(private::serve(plane, router, listener, holding, farewells.clone()));
+        }
         let mut sweep = tokio::time::interval(self.sweep);
         loop {
             tokio::select! {
@@ -105,15 +116,20 @@ impl<H: Handler> Control<H> {
                 handover = self.handovers.recv() => match handover {
                     Some(handover) => {
                         let (plane, router) = (self.plane.clone(), router.clone());
-                        tokio::spawn(serve_connection(plane, router, handover, farewells.clone()));
+                        tokio::spawn(serve_connection(plane, router, handover, false, farewells.clone()));
                     }
                     None => break,
                 }
             }
         }
+        // The shards have ended: this is all that they have still handed over.
+        while let Ok(handover) = self.handovers.try_recv() {
+            let (plane, router) = (self.plane.clone(), router.clone());
+            tokio::spawn(serve_connection(plane, router, handover, false, farewells.clone()));
+        }
         drop(farewells);
         let _ = farewell.send(());
-        let _ = tokio::time::timeout(FAREWELL, farewell.closed()).await;
+        let _ = tokio::time::timeout(FIRST_REQUEST + FAREWELL, farewell.closed()).await;
     }
 }
 
@@ -135,10 +151,12 @@ impl Drop for Counted {
     }
 }
 
-async fn serve_connection<H: Handler>(
+/// Serves one connection until its end, or ours.
+pub async fn serve_connection<H: Handler>(
     plane: Arc<Plane<H>>,
     router: Router,
     handover: Handover,
+    private: bool,
     mut farewell: watch::Receiver<()>,
 ) {
     let shared = plane.engine.shared().clone();
@@ -149,15 +167,20 @@ async fn serve_connection<H: Handler>(
     let Ok(local) = socket.local_addr() else { return };
     let settings = shared.settings();
     let head_bytes = settings.head_bytes.max(8192);
+    let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
+        asked.notify_one();
         async move {
             plane.engine.shared().control.requests.add(1);
-            let response = if is_upgrade(&request) {
-                plane.upgrade(request, peer, local, counted).await
-            } else {
-                plane.answer(router, request, peer, local).await
+            let mut response = match is_upgrade(&request) {
+                true if private => error(StatusCode::FORBIDDEN, "http_only", "this address is for HTTP only"),
+                true => plane.upgrade(request, peer, local, counted).await,
+                false => plane.answer(router, request, peer, local, private).await,
             };
+            if plane.is_left(local) {
+                response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -170,12 +193,17 @@ async fn serve_connection<H: Handler>(
     tokio::pin!(connection);
     // What ends a connection here (a bad head, a reset, a time limit) hyper has answered if it could be.
     tokio::select! {
-        _ = connection.as_mut() => {}
-        _ = farewell.changed() => {
-            connection.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(FAREWELL, connection).await;
-        }
+        _ = connection.as_mut() => return,
+        _ = farewell.changed() => {}
     }
+    // hyper drops a connection that has to end before its first request; but that is on its way.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = asked.notified() => {}
+        () = tokio::time::sleep(FIRST_REQUEST) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(FAREWELL, connection).await;
 }
 
 fn is_upgrade(request: &Request<Incoming>) -> bool {
@@ -191,6 +219,11 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<Body> {
 }
 
 impl<H: Handler> Plane<H> {
+    /// Whether somebody else serves this address from now on: whoever is still here shall go there.
+    fn is_left(&self, local: SocketAddr) -> bool {
+        self.engine.shared().holdings.iter().any(|holding| holding.is_left_to_others() && holding.serves(local))
+    }
+
     /// Asks the routes; a route that panics is answered for with 500.
     async fn answer(
         &self,
@@ -198,9 +231,10 @@ impl<H: Handler> Plane<H> {
         mut request: Request<Incoming>,
         peer: SocketAddr,
         local: SocketAddr,
+        private: bool,
     ) -> Response<Body> {
         let forwarded = FORWARDING.iter().any(|name| request.headers().contains_key(*name));
-        let arrival = Arrival { client: peer, peer, local, forwarded, private: false };
+        let arrival = Arrival { client: peer, peer, local, forwarded, private };
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(arrival);
         let request = request.map(Body::new);
@@ -247,6 +281,16 @@ impl<H: Handler> Plane<H> {
         }
     }
 
+    /// The answer to an upgrade that comes too late.
+    fn refuse_if_stopping(&self) -> Result<(), Box<Response<Body>>> {
+        if !self.engine.shared().is_stopping() {
+            return Ok(());
+        }
+        let mut response = refuse(503, RefusalCause::ShuttingDown.label(), "the server is ending");
+        extend(response.headers_mut(), &stop::retry_after(&self.engine.shared().settings()));
+        Err(response)
+    }
+
     /// Asks the handler.
     fn ask(&self, request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Asked<H::Data> {
         let headers: Vec<httparse::Header<'_>> = request
@@ -258,6 +302,7 @@ impl<H: Handler> Plane<H> {
         let minor_version = u8::from(request.version() == http::Version::HTTP_11);
         let head = handshake::Request { method: request.method().as_str(), target, minor_version, headers: &headers };
         debug_assert!(wants_upgrade(&head));
+        self.refuse_if_stopping()?;
         let key = check_upgrade(&head).map_err(|error| {
             let mut response = refuse(error.status(), "bad_upgrade", &error.to_string());
             extend(response.headers_mut(), &error.extra_headers());
@@ -290,7 +335,8 @@ impl<H: Handler> Plane<H> {
             now => now,
         };
         match decision {
-            Decision::Accept(accept) => accepted(accept, wanted),
+            // It may have taken a while to decide.
+            Decision::Accept(accept) => self.refuse_if_stopping().and_then(|()| accepted(accept, wanted)),
             Decision::Refuse(refusal) => {
                 let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
                 let mut response = (status, [("Content-Type", refusal.content_type)], refusal.body).into_response();

@@ -105,7 +105,7 @@ impl Collector for Scrape {
         gauge(&mut encoder, "http_connections", "Connections on the control plane", http)?;
         let uptime = shared.clock.uptime().as_secs();
         gauge(&mut encoder, "uptime_seconds", "Seconds since the engine started", uptime)?;
-        gauge(&mut encoder, "ready", "1 while new connections are taken", u64::from(!shared.is_stopping()))?;
+        gauge(&mut encoder, "ready", "1 while new connections are welcome", u64::from(shared.is_ready()))?;
         self.encode_latencies(&mut encoder)
     }
 }

@@ -310,10 +310,10 @@ impl EngineHandle {
         self.0.clock.uptime()
     }
 
-    /// Whether the engine takes new connections: it is not shutting down.
+    /// Whether new connections are welcome: no shutdown has begun, be it only with its `shutdown_grace`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.0.is_stopping()
+        self.0.is_ready()
     }
 
     /// Whether another process has taken the place of this one, which therefore ends.
@@ -338,6 +338,12 @@ impl EngineHandle {
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.0.local_addrs
+    }
+
+    /// The addresses it listens on for HTTP only.
+    #[must_use]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.0.http_addrs
     }
 
     /// All metrics in the OpenMetrics text format, which Prometheus reads.
@@ -399,9 +405,6 @@ impl EngineHandle {
 
     /// Begins to end in order, without waiting; see `Engine::shutdown`.
     pub fn begin_shutdown(&self) {
-        self.0.stopping.store(true, Ordering::SeqCst);
-        for inbox in &self.0.inboxes.0 {
-            inbox.wake();
-        }
+        super::shutdown::begin(&self.0);
     }
 }

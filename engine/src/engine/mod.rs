@@ -4,13 +4,18 @@
 mod control;
 mod exposition;
 mod handle;
+mod listeners;
+mod private;
+mod shutdown;
 mod succession;
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,13 +24,15 @@ use tokio::sync::oneshot;
 
 pub use self::control::Arrival;
 pub use self::handle::{EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
+use self::listeners::{Opened, Wanted};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::handler::Handler;
-use crate::net::listener;
+use crate::net::takeover::{self, Holding, Predecessor};
 use crate::pubsub::encoding::{Encoding, Encodings};
 use crate::pubsub::settings::TopicRules;
 use crate::shard::Shard;
+use crate::shard::ending::Phase;
 use crate::shard::shared::{Parts, Shared};
 
 type MakeRouter = Box<dyn FnOnce(EngineHandle) -> Router + Send>;
@@ -39,7 +46,8 @@ const SWEEP_MAX: Duration = Duration::from_secs(5);
 #[must_use]
 pub struct EngineBuilder<H: Handler> {
     handler: H,
-    listen: Vec<SocketAddr>,
+    listen: Wanted,
+    listen_http: Wanted,
     shards: Option<usize>,
     pin: bool,
     settings: Settings,
@@ -52,7 +60,44 @@ pub struct EngineBuilder<H: Handler> {
 impl<H: Handler> EngineBuilder<H> {
     /// Listens on an address, too. Port 0 takes a free port. Without any address the engine serves only what is handed to it.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.listen.push(addr);
+        self.listen.addrs.push(addr);
+        self
+    }
+
+    /// Listens on an address, too, for HTTP requests only: the same routes, see [`Arrival::private`]; an upgrade is refused
+    /// (403). For what shall not be reached from where WebSockets come from. It is served until the engine has ended, also
+    /// while others are not let in any more.
+    pub fn http_listen(mut self, addr: SocketAddr) -> Self {
+        self.listen_http.addrs.push(addr);
+        self
+    }
+
+    /// Accepts from a listener that was opened elsewhere, too. If there are several of one address (`SO_REUSEPORT`), they
+    /// are divided among the shards; a single one is shared by all of them.
+    ///
+    /// `inherited` says that somebody else holds the same socket and will have it served when this engine has ended, as a
+    /// service manager does: who waits in its queue then is left to whoever comes next, instead of being turned away.
+    pub fn listener(mut self, listener: TcpListener, inherited: bool) -> Self {
+        self.listen.given.push((listener, inherited));
+        self
+    }
+
+    /// The same for HTTP requests only, see [`http_listen`](Self::http_listen).
+    pub fn http_listener(mut self, listener: TcpListener, inherited: bool) -> Self {
+        self.listen_http.given.push((listener, inherited));
+        self
+    }
+
+    /// Forgets the addresses to listen on, but not listeners that were given: for a program that is given its listeners
+    /// instead.
+    pub fn no_listen(mut self) -> Self {
+        self.listen.addrs.clear();
+        self
+    }
+
+    /// The same for addresses of HTTP only.
+    pub fn no_http_listen(mut self) -> Self {
+        self.listen_http.addrs.clear();
         self
     }
 
@@ -111,14 +156,15 @@ impl<H: Handler> EngineBuilder<H> {
         }
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         self.settings.check().map_err(invalid)?;
-        let (addrs, listeners) = open_listeners(&self.listen, shards, &self.settings)?;
+        let Opened { acceptors, http, offers, listening } =
+            listeners::open(self.listen, self.listen_http, shards, &self.settings)?;
         let parts = Parts { rules: self.topics, encodings: self.encodings, events: self.events };
-        let (shared, seats, handovers) = Shared::new(self.settings, parts, shards, addrs)?;
+        let (shared, seats, handovers) = Shared::new(self.settings, parts, shards, listening)?;
         let handle = EngineHandle::new(shared);
         let handler = Arc::new(self.handler);
         let sweep = handle.shared().settings().topic_idle.div_f32(10.0).clamp(Duration::from_millis(20), SWEEP_MAX);
         let (stop_control, stopped) = oneshot::channel();
-        let control = control::Control::new(handle.clone(), handler.clone(), self.http, handovers, sweep);
+        let control = control::Control::new(handle.clone(), handler.clone(), self.http, handovers, http, sweep);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _ = handle.shared().runtime.set(runtime.handle().clone());
         let control =
@@ -130,7 +176,7 @@ impl<H: Handler> EngineBuilder<H> {
         // From here on an error drops the engine, and with it what has been started.
         let mut engine = Engine { handle: handle.clone(), threads: Vec::new(), control: Some((control, stop_control)) };
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
-        for (index, (seat, acceptors)) in seats.into_iter().zip(listeners).enumerate() {
+        for (index, (seat, acceptors)) in seats.into_iter().zip(acceptors).enumerate() {
             let shard = Shard::new(index as u16, handle.clone(), seat, handler.clone(), acceptors)?;
             let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
             engine.threads.push(start_shard(index, shard, core)?);
@@ -138,7 +184,29 @@ impl<H: Handler> EngineBuilder<H> {
         if let Some(link) = link {
             link.show(handle.shared().clone())?;
         }
+        settle(&handle, offers);
         Ok(engine)
+    }
+}
+
+/// Offers the listeners to other processes, and waits until those that are replaced have given up their place.
+fn settle(engine: &EngineHandle, offers: Vec<(Arc<Holding>, Option<Predecessor>)>) {
+    let (settling, settled) = mpsc::channel::<Infallible>();
+    for (holding, predecessor) in offers {
+        let settling = predecessor.is_some().then(|| settling.clone());
+        engine.spawn(offer(engine.clone(), holding, predecessor, settling));
+    }
+    drop(settling);
+    // Nobody sends: it ends when all have dropped theirs.
+    let _ = settled.recv_timeout(takeover::PATIENCE);
+}
+
+/// Lets other processes take over the listeners of an address, until we stop accepting from them.
+async fn offer<S>(engine: EngineHandle, holding: Arc<Holding>, predecessor: Option<Predecessor>, settled: S) {
+    let mut news = engine.shared().ending.news();
+    tokio::select! {
+        () = takeover::offer(&holding, predecessor, settled) => {}
+        _ = news.wait_for(|phase| *phase >= Phase::Stopping) => {}
     }
 }
 
@@ -163,33 +231,6 @@ fn start_shard<H: Handler>(
     })
 }
 
-/// A listener of its own for every shard and address, all shards of an address on the same port.
-#[allow(clippy::type_complexity)]
-fn open_listeners(
-    listen: &[SocketAddr],
-    shards: usize,
-    settings: &Settings,
-) -> io::Result<(Vec<SocketAddr>, Vec<Vec<listener::Acceptor>>)> {
-    let named = |addr: SocketAddr| {
-        move |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"))
-    };
-    let mut acceptors: Vec<Vec<listener::Acceptor>> = (0..shards).map(|_| Vec::new()).collect();
-    let mut addrs = Vec::new();
-    for addr in listen {
-        if !settings.takeover {
-            listener::probe(*addr).map_err(named(*addr))?;
-        }
-        let mut bound = *addr;
-        for own in &mut acceptors {
-            let listener = listener::open(bound, settings).map_err(named(bound))?;
-            bound = listener.local_addr()?;
-            own.push(listener::Acceptor::new(listener));
-        }
-        addrs.push(bound);
-    }
-    Ok((addrs, acceptors))
-}
-
 /// A running engine. Dropping it ends it at once; [`shutdown`](Engine::shutdown) ends it in order.
 pub struct Engine {
     handle: EngineHandle,
@@ -202,7 +243,8 @@ impl Engine {
     pub fn builder<H: Handler>(handler: H) -> EngineBuilder<H> {
         EngineBuilder {
             handler,
-            listen: Vec::new(),
+            listen: Wanted::default(),
+            listen_http: Wanted::default(),
             shards: None,
             pin: false,
             settings: Settings::default(),
@@ -225,8 +267,20 @@ impl Engine {
         self.handle.local_addrs()
     }
 
-    /// Ends in order: accepts and serves what waits to be accepted, closes every connection (1001) behind what waits for it,
-    /// and returns when all have ended, after `shutdown_timeout` at the latest.
+    /// The addresses for HTTP only that it really listens on, likewise.
+    #[must_use]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        self.handle.http_addrs()
+    }
+
+    /// Ends in order, and returns when all connections have ended:
+    ///
+    /// 1. For `shutdown_grace` it serves as before, and only is not ready any more.
+    /// 2. It stops accepting. What waits to be accepted is left to who has taken over, see `takeover`, or else accepted and
+    ///    answered; upgrades with 503.
+    /// 3. It closes the connections over `shutdown_spread`, each behind what waits for it: with 1012 and the advice when to
+    ///    come back (`shutdown_retry`), or 1001. What is published meanwhile reaches those still there.
+    /// 4. Publishing is refused, whoever is left is closed, and given `shutdown_timeout` to answer.
     pub fn shutdown(mut self) {
         self.handle.begin_shutdown();
         self.join();
@@ -237,6 +291,8 @@ impl Engine {
             // A shard that panicked has said so on stderr.
             let _ = thread.join();
         }
+        // Without shards nobody has to wait for anything.
+        self.handle.shared().ending.hurry();
         if let Some((thread, stop)) = self.control.take() {
             let _ = stop.send(());
             let _ = thread.join();
@@ -246,8 +302,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.handle.shared().aborting.store(true, Ordering::Release);
-        self.handle.begin_shutdown();
+        shutdown::abort(self.handle.shared());
         self.join();
     }
 }

@@ -4,10 +4,12 @@
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::takeover::Holding;
 use crate::config::Settings;
 
 /// The kernel caps it at `net.core.somaxconn`.
@@ -17,15 +19,35 @@ pub const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 /// What the kernel says.
-pub fn open(addr: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
+pub fn open(addr: SocketAddr, settings: &Settings) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
     if addr.is_ipv6() {
         // Each family has a listener of its own, so that `[::]` and `0.0.0.0` can both be asked for.
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    socket.bind(&addr.into())?;
+    // Before it listens, so that nobody gets in without.
+    prepare(SockRef::from(&socket), settings)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Makes a listener that others have opened as if we had.
+///
+/// # Errors
+/// It is none, or what the kernel says.
+pub fn adopt(listener: &std::net::TcpListener, settings: &Settings) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the socket does not listen"));
+    }
+    prepare(socket, settings)
+}
+
+fn prepare(socket: SockRef<'_>, settings: &Settings) -> io::Result<()> {
+    socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     if settings.unsent_bytes > 0 {
         // Otherwise a stalled reader hides megabytes in the kernel, and the bounds of the queues mean nothing.
@@ -34,9 +56,7 @@ pub fn open(addr: SocketAddr, settings: &Settings) -> io::Result<TcpListener> {
     if !settings.user_timeout.is_zero() {
         socket.set_tcp_user_timeout(Some(settings.user_timeout))?;
     }
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(())
 }
 
 /// Whether somebody else listens there: SO_REUSEPORT alone would let two servers of one user share a port unnoticed.
@@ -62,6 +82,7 @@ pub fn probe(addr: SocketAddr) -> io::Result<()> {
 pub struct Acceptor {
     listener: TcpListener,
     reserve: Option<File>,
+    holding: Arc<Holding>,
 }
 
 /// The outcome of an attempt to accept.
@@ -82,8 +103,14 @@ pub enum Accepted {
 impl Acceptor {
     /// Wraps a listener and lays a descriptor aside.
     #[must_use]
-    pub fn new(listener: TcpListener) -> Self {
-        Self { listener, reserve: File::open("/dev/null").ok() }
+    pub fn new(listener: std::net::TcpListener, holding: Arc<Holding>) -> Self {
+        Self { listener: TcpListener::from_std(listener), reserve: File::open("/dev/null").ok(), holding }
+    }
+
+    /// Whether somebody else serves those who wait to be accepted: it can be closed without accepting them.
+    #[must_use]
+    pub fn is_left_to_others(&self) -> bool {
+        self.holding.is_left_to_others()
     }
 
     /// The listener, to be registered.

@@ -10,6 +10,7 @@ use mio::net::TcpStream;
 use super::Shard;
 use super::connection::{Connection, State};
 use super::core::{Core, ticks_of};
+use super::stop::retry_after;
 use crate::close::RefusalCause;
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
 use crate::net::handover::Handover;
@@ -56,9 +57,9 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    /// Accepts everybody who waits: the listeners are about to be closed.
+    /// Accepts everybody who waits and whom nobody else will serve: the listeners are about to be closed.
     pub(super) fn accept_all(&mut self) {
-        for acceptor in &mut self.acceptors {
+        for acceptor in self.acceptors.iter_mut().filter(|acceptor| !acceptor.is_left_to_others()) {
             // As many as the queue can hold, and those that fail on the way.
             for _ in 0..2 * BACKLOG {
                 match acceptor.accept() {
@@ -117,6 +118,10 @@ impl<H: Handler> Shard<H> {
     fn decide(&mut self, slot: u32, request: &Request<'_>) -> Verdict<H::Data> {
         if !wants_upgrade(request) {
             return Verdict::Http;
+        }
+        if self.core.shared.is_stopping() {
+            let (cause, headers) = (RefusalCause::ShuttingDown, retry_after(&self.core.settings));
+            return Verdict::Refuse(cause, error_answer(cause.label(), "the server is ending", 503, &headers));
         }
         let key = match check_upgrade(request) {
             Ok(key) => key,

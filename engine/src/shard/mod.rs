@@ -11,6 +11,7 @@ mod actions;
 mod close;
 mod connection;
 mod core;
+pub mod ending;
 mod fan_out;
 pub mod inbox;
 mod inspect;
@@ -18,6 +19,7 @@ mod log;
 pub mod mirror;
 mod read;
 pub mod shared;
+pub mod stop;
 mod subscribe;
 mod terms;
 mod timer;
@@ -39,6 +41,7 @@ pub use self::core::WAKER;
 use self::core::{Call, Core, from_token};
 use self::inbox::Adoption;
 use self::shared::Seat;
+use self::stop::Stopping;
 use self::timer::TICK_MS;
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
@@ -54,10 +57,6 @@ const EVENTS_MAX: usize = 1024;
 const EXHAUSTED: Duration = Duration::from_millis(10);
 /// How soon a message is handled again for which there was no room.
 const RETRY: Duration = Duration::from_millis(1);
-/// How long publishers that have not noticed the end yet are given.
-const LAST_PUBLICATIONS: Duration = Duration::from_millis(10);
-/// How long a stopping shard waits for connections that have not said anything.
-const SILENT_HEADS: Duration = Duration::from_secs(1);
 
 /// A shard with its handler.
 pub struct Shard<H: Handler> {
@@ -72,7 +71,7 @@ pub struct Shard<H: Handler> {
     scratch: Vec<u8>,
     /// No file descriptor is left, not even to refuse with.
     exhausted: bool,
-    stopping_since: Option<Instant>,
+    stopping: Option<Stopping>,
     next_tick_at: Option<Instant>,
     next_backlog_check_at: Instant,
 }
@@ -105,7 +104,7 @@ impl<H: Handler> Shard<H> {
             acceptors,
             scratch: vec![0; SCRATCH_BYTES],
             exhausted: false,
-            stopping_since: None,
+            stopping: None,
             next_tick_at: ticks.then(|| Instant::now() + tick_interval),
             next_backlog_check_at: Instant::now(),
         })
@@ -160,7 +159,7 @@ impl<H: Handler> Shard<H> {
     /// Whether it has been asked to stop and has not begun to. Looked at after saying that it may sleep: who asks before
     /// that does not wake it, who asks after that does.
     fn has_to_stop(&self) -> bool {
-        self.stopping_since.is_none() && self.core.shared.is_stopping()
+        self.stopping.is_none() && self.core.shared.is_stopping()
     }
 
     /// Waits for sockets, other threads or timers.
@@ -184,7 +183,7 @@ impl<H: Handler> Shard<H> {
         let tick = self.next_tick_at.map(|at| at.saturating_duration_since(now));
         let backlog =
             (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
-        let stopping = self.stopping_since.map(|_| LAST_PUBLICATIONS);
+        let stopping = self.stopping.as_ref().map(|_| stop::STEP);
         let exhausted = self.exhausted.then_some(EXHAUSTED);
         [timer, retry, tick, backlog, stopping, exhausted].into_iter().flatten().min()
     }
@@ -354,37 +353,6 @@ impl<H: Handler> Shard<H> {
             }
         }
     }
-
-    /// Begins to stop: what waits to be accepted is accepted and served, then the listeners and all connections are closed.
-    fn stop_if_asked(&mut self) {
-        if !self.core.shared.is_stopping() {
-            return;
-        }
-        if self.stopping_since.is_none() {
-            self.stopping_since = Some(Instant::now());
-            self.accept_all();
-            self.acceptors.clear();
-            self.accepting.clear();
-        }
-        // What was published before goes out in front of the Close frames, also what a publisher that had just looked at
-        // the flag is still about to put into the inbox.
-        if self.stopping_since.is_some_and(|since| since.elapsed() >= LAST_PUBLICATIONS) {
-            self.core.take_inbox();
-            self.core.close_all();
-        }
-    }
-
-    fn has_stopped(&self) -> bool {
-        let Some(since) = self.stopping_since else { return false };
-        let silent = |connection: &Connection| {
-            connection.state == State::Head && connection.rare.as_ref().is_none_or(|rare| rare.head.is_empty())
-        };
-        let waited = since.elapsed();
-        let waits_for = |(_, connection): (usize, &Connection)| !(silent(connection) && waited > SILENT_HEADS);
-        self.core.shared.aborting.load(Ordering::Relaxed)
-            || waited > self.core.settings.shutdown_timeout
-            || !self.core.connections.iter().any(waits_for)
-    }
 }
 
 impl<H: Handler> Drop for Shard<H> {
@@ -411,16 +379,6 @@ impl Core {
             State::Open => self.check_alive(timer.slot),
             State::Closing | State::Flushing | State::Lingering => self.check_closing(timer.slot),
             State::Ended => {}
-        }
-    }
-
-    /// Closes every open connection for the shutdown.
-    fn close_all(&mut self) {
-        let open = |(slot, connection): (usize, &Connection)| (connection.state == State::Open).then_some(slot as u32);
-        let slots: Vec<u32> = self.connections.iter().filter_map(open).collect();
-        let cause = CloseCause::Shutdown;
-        for slot in slots {
-            self.close(slot, cause, cause.code(), cause.text());
         }
     }
 

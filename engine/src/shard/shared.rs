@@ -16,6 +16,7 @@ use prometheus_client::collector::Collector;
 use tokio::sync::mpsc;
 
 use super::WAKER;
+use super::ending::{Ending, Phase};
 use super::inbox::{AllInboxes, Inbox, Item};
 use super::mirror::Mirror;
 use crate::config::Settings;
@@ -23,6 +24,7 @@ use crate::events::Events;
 use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
 use crate::net::handover::{self, Handover, HandoverSender};
+use crate::net::takeover::Holding;
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::publication::{Now, Publication};
 use crate::pubsub::settings::TopicRules;
@@ -100,14 +102,18 @@ pub struct Shared {
     pub control: ControlCounts,
     /// Whether another process takes the place of this one.
     pub succession: SuccessionState,
-    /// The engine is ending: no new connections, all are closed.
-    pub stopping: AtomicBool,
+    /// How far the end has come.
+    pub ending: Ending,
     /// A shard has panicked.
     pub failed: AtomicBool,
     /// Do not wait for anything any more.
     pub aborting: AtomicBool,
     /// Where the listeners really listen.
     pub local_addrs: Vec<SocketAddr>,
+    /// Where listeners for HTTP only really listen.
+    pub http_addrs: Vec<SocketAddr>,
+    /// The listeners of each address.
+    pub holdings: Vec<Arc<Holding>>,
     /// The control plane's runtime, once it runs.
     pub runtime: OnceLock<tokio::runtime::Handle>,
     /// Metrics of the program.
@@ -146,6 +152,17 @@ pub struct Parts {
     pub events: Events,
 }
 
+/// Where the engine listens.
+#[derive(Debug, Default)]
+pub struct Listening {
+    /// For everything.
+    pub addrs: Vec<SocketAddr>,
+    /// For HTTP only.
+    pub http_addrs: Vec<SocketAddr>,
+    /// The listeners of each of them.
+    pub holdings: Vec<Arc<Holding>>,
+}
+
 /// What a shard begins with.
 pub struct Seat {
     pub poll: Poll,
@@ -158,7 +175,7 @@ impl Shared {
         settings: Settings,
         Parts { rules, encodings, events }: Parts,
         shards: usize,
-        local_addrs: Vec<SocketAddr>,
+        listening: Listening,
     ) -> io::Result<(Arc<Self>, Vec<Seat>, mpsc::Receiver<Handover>)> {
         let (mut inboxes, mut seats) = (Vec::new(), Vec::new());
         for _ in 0..shards {
@@ -181,10 +198,12 @@ impl Shared {
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
             succession: SuccessionState::default(),
-            stopping: AtomicBool::default(),
+            ending: Ending::default(),
             failed: AtomicBool::default(),
             aborting: AtomicBool::default(),
-            local_addrs,
+            local_addrs: listening.addrs,
+            http_addrs: listening.http_addrs,
+            holdings: listening.holdings,
             runtime: OnceLock::new(),
             collectors: Mutex::default(),
             settings: ArcSwap::from_pointee(settings),
@@ -207,7 +226,7 @@ impl Shared {
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
-        if self.stopping.load(Ordering::SeqCst) {
+        if self.ending.has_reached(Phase::Silent) {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;
@@ -259,10 +278,15 @@ impl Shared {
         }
     }
 
-    /// Whether the engine is ending.
+    /// Whether nobody is let in any more.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        // In one order with the flag by which a shard says that it has to be woken.
-        self.stopping.load(Ordering::SeqCst)
+        self.ending.has_reached(Phase::Stopping)
+    }
+
+    /// Whether new connections are welcome.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.ending.has_reached(Phase::Draining)
     }
 }

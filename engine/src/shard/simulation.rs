@@ -17,7 +17,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Shard;
 use super::inbox::{Adoption, Command};
-use super::shared::{Parts, Shared};
+use super::shared::{Listening, Parts, Shared};
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Decision, Handler, Subscribe, Terms, Upgrade};
@@ -182,8 +182,8 @@ impl Simulation {
         rules.add("conflate.>", with(DeliveryPolicy::Conflate, 0)).unwrap();
         let mut encodings = Encodings::default();
         encodings.push(Arc::new(Labelled));
-        let (shared, seats, _) =
-            Shared::new(settings, Parts { rules, encodings, ..Parts::default() }, SHARDS, Vec::new()).unwrap();
+        let parts = Parts { rules, encodings, ..Parts::default() };
+        let (shared, seats, _) = Shared::new(settings, parts, SHARDS, Listening::default()).unwrap();
         let (engine, handler) = (EngineHandle::new(shared), Arc::new(Watcher::default()));
         let shard =
             |(index, seat)| Shard::new(index as u16, engine.clone(), seat, handler.clone(), Vec::new()).unwrap();

@@ -77,7 +77,7 @@ fn a_successor_that_does_not_take_everything_changes_nothing() {
     let engine = Running::start_with(script(), |b| b.shards(1).topics(rules()));
     let handle = engine.handle();
     let before = handle.publish("t", "one").unwrap();
-    let meeting = Meeting::from_abstract_name(format!("fanfare-takeover-{}", engine.addr())).unwrap();
+    let meeting = Meeting::from_abstract_name(format!("fanfare/topics/{}", engine.addr())).unwrap();
     for greeting in [&b""[..], &[2, 0, 0, 0, 0, 1], &[2, 0, 0, 0, 0, 99], &[255; 64], b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = eventually_some(|| UnixStream::connect_addr(&meeting).ok());
         stream.write_all(greeting).unwrap();

@@ -26,5 +26,5 @@ fn is_same_user(stream: &impl AsFd) -> bool {
 /// Where a process that listens on this address can be asked to hand over: an abstract socket, so that nothing is left behind
 /// in a file system, and that it is as far as the port is: in one network namespace.
 fn meeting_point(listen: Address) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("fanfare-takeover-{listen}"))
+    SocketAddr::from_abstract_name(format!("fanfare/topics/{listen}"))
 }

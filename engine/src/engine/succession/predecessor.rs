@@ -5,9 +5,9 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::wire::{Frame, VERSION, hear, say, unexpected};
 use super::{PATIENCE, is_same_user, meeting_point};
@@ -76,11 +76,41 @@ fn serve(stream: &UnixStream, engine: &EngineHandle) {
         shared.succession.giving.store(false, Ordering::SeqCst);
         return;
     }
-    tracing::info!("another process has taken over: ending");
-    shared.succession.given.store(true, Ordering::SeqCst);
-    engine.begin_shutdown();
-    let error = follow(stream, shared);
-    tracing::debug!(%error, "the successor is not followed any more");
+    let left = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let error = follow(stream, shared);
+            tracing::debug!(%error, "the successor is not followed any more");
+            left.store(true, Ordering::SeqCst);
+        });
+        if serves(shared, &left) {
+            tracing::info!("another process has taken over: ending");
+            shared.succession.given.store(true, Ordering::SeqCst);
+            engine.begin_shutdown();
+        }
+    });
+    if !shared.succession.given.load(Ordering::SeqCst) {
+        // It has been followed to its last word, so that no offset is given twice.
+        tracing::warn!("the process that had taken over has ended before it served anybody: going on as before");
+        take_back(shared);
+        shared.succession.giving.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Waits until the successor accepts connections, so that nobody is turned away by us who could be served by it; false if it
+/// is gone before that.
+fn serves(shared: &Shared, left: &AtomicBool) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while !shared.holdings.iter().all(|holding| holding.is_kept()) {
+        if left.load(Ordering::SeqCst) {
+            return false;
+        }
+        if shared.is_stopping() || Instant::now() > until {
+            break;
+        }
+        thread::sleep(AGAIN / 10);
+    }
+    true
 }
 
 /// Gives every topic away.

@@ -1,0 +1,175 @@
+//! The listeners of an engine: opened, given by the program, or taken over from another process; and which shard gets which.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use crate::config::Settings;
+use crate::net::listener::{self, Acceptor};
+use crate::net::takeover::{self, Holding, Predecessor};
+use crate::shard::shared::Listening;
+
+/// Where to listen.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Addresses.
+    pub addrs: Vec<SocketAddr>,
+    /// Listeners that there are already; whether somebody else holds them, too.
+    pub given: Vec<(TcpListener, bool)>,
+}
+
+/// The listeners of one address.
+struct Listeners {
+    addr: SocketAddr,
+    sockets: Vec<TcpListener>,
+    inherited: bool,
+    predecessor: Option<Predecessor>,
+}
+
+/// What there is to listen on.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// By shard.
+    pub acceptors: Vec<Vec<Acceptor>>,
+    /// For HTTP only.
+    pub http: Vec<(TcpListener, Arc<Holding>)>,
+    /// What is to be offered to others, and who has offered it to us.
+    pub offers: Vec<(Arc<Holding>, Option<Predecessor>)>,
+    /// All of it, as others see it.
+    pub listening: Listening,
+}
+
+/// Opens all of them.
+///
+/// # Errors
+/// One cannot be opened, which is named.
+pub fn open(wanted: Wanted, wanted_http: Wanted, shards: usize, settings: &Settings) -> io::Result<Opened> {
+    let mut opened = Opened { acceptors: (0..shards).map(|_| Vec::new()).collect(), ..Opened::default() };
+    for listeners in collect(wanted, shards, settings)? {
+        opened.listening.addrs.push(listeners.addr);
+        let shares = distribute(&listeners.sockets, shards)?;
+        let holding = opened.hold(listeners);
+        for (own, share) in opened.acceptors.iter_mut().zip(shares) {
+            own.extend(share.into_iter().map(|socket| Acceptor::new(socket, Arc::clone(&holding))));
+        }
+    }
+    // One thread accepts from these.
+    for listeners in collect(wanted_http, 1, settings)? {
+        opened.listening.http_addrs.push(listeners.addr);
+        let own = listeners.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
+        let holding = opened.hold(listeners);
+        opened.http.extend(own.into_iter().map(|socket| (socket, Arc::clone(&holding))));
+    }
+    Ok(opened)
+}
+
+impl Opened {
+    fn hold(&mut self, listeners: Listeners) -> Arc<Holding> {
+        let holding = Holding::new(listeners.addr, listeners.sockets, listeners.inherited);
+        self.listening.holdings.push(Arc::clone(&holding));
+        self.offers.push((Arc::clone(&holding), listeners.predecessor));
+        holding
+    }
+}
+
+fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Vec<Listeners>> {
+    let mut all: Vec<Listeners> = Vec::new();
+    for addr in wanted.addrs {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+        all.push(listen(addr, sockets, settings).map_err(named)?);
+    }
+    for (socket, inherited) in wanted.given {
+        let invalid =
+            |error: io::Error| io::Error::new(error.kind(), format!("a listener that was given is of no use: {error}"));
+        let addr = socket.local_addr().map_err(invalid)?;
+        listener::adopt(&socket, settings).map_err(invalid)?;
+        match all.iter_mut().find(|listeners| listeners.addr == addr) {
+            Some(listeners) => listeners.sockets.push(socket),
+            None => all.push(Listeners { addr, sockets: vec![socket], inherited, predecessor: None }),
+        }
+    }
+    Ok(all)
+}
+
+/// The listeners of an address: those of another process that we replace, and as many new ones as are missing.
+fn listen(addr: SocketAddr, wanted: usize, settings: &Settings) -> io::Result<Listeners> {
+    let (mut sockets, predecessor) = if settings.takeover && addr.port() != 0 {
+        take_over(addr, settings)
+    } else {
+        listener::probe(addr)?;
+        (Vec::new(), None)
+    };
+    let mut bound = addr;
+    while sockets.len() < wanted {
+        match listener::open(bound, settings) {
+            Ok(socket) => {
+                bound = socket.local_addr()?;
+                sockets.push(socket);
+            }
+            // What was taken over may be of a kind that shares its address with nobody; the shards share it then.
+            Err(_) if !sockets.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Listeners { addr: bound, sockets, inherited: false, predecessor })
+}
+
+fn take_over(addr: SocketAddr, settings: &Settings) -> (Vec<TcpListener>, Option<Predecessor>) {
+    let taken = takeover::take(addr).and_then(|taken| {
+        if let Some(taken) = &taken {
+            taken.listeners.iter().try_for_each(|socket| listener::adopt(socket, settings))?;
+        }
+        Ok(taken)
+    });
+    match taken {
+        Ok(Some(taken)) => return (taken.listeners, Some(taken.predecessor)),
+        Ok(None) if listener::probe(addr).is_err() => {
+            tracing::warn!(
+                address = %addr,
+                "another process listens here and does not offer its listeners: who waits in their queues when it ends \
+                 is lost"
+            );
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(
+            address = %addr, %error,
+            "cannot take over the listeners of the process there: who waits in their queues when it ends is lost"
+        ),
+    }
+    (Vec::new(), None)
+}
+
+/// The same number for each shard, and those that are left over for all of them.
+fn distribute(sockets: &[TcpListener], shards: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let each = sockets.len() / shards;
+    let (own, common) = sockets.split_at(each * shards);
+    let share = |shard: usize| {
+        let own = &own[shard * each..(shard + 1) * each];
+        own.iter().chain(common).map(TcpListener::try_clone).collect()
+    };
+    (0..shards).map(share).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(sockets: usize, shards: usize) -> Vec<Vec<SocketAddr>> {
+        let sockets: Vec<_> = (0..sockets).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let shares = distribute(&sockets, shards).unwrap();
+        shares.iter().map(|share| share.iter().map(|socket| socket.local_addr().unwrap()).collect()).collect()
+    }
+
+    #[test]
+    fn every_listener_is_somebodys_and_every_shard_has_one() {
+        for (sockets, shards) in [(1, 1), (1, 4), (2, 2), (3, 2), (4, 2), (2, 3), (7, 3)] {
+            let shares = numbers(sockets, shards);
+            assert_eq!(shares.len(), shards);
+            let mut all: Vec<_> = shares.concat();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), sockets, "{sockets} for {shards}");
+            assert!(shares.iter().all(|share| share.len() == shares[0].len() && !share.is_empty()));
+        }
+    }
+}
