@@ -65,6 +65,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
         .shards(config.shards())
         .pin(config.pin)
         .http(move |engine| http::router(engine, site));
+    let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };
     Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
 }
 
