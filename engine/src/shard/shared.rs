@@ -72,6 +72,10 @@ pub struct Shared {
     pub overloaded: AtomicU64,
     /// TCP connections on all shards.
     pub connections: AtomicUsize,
+    /// Bytes held by all connections of messages half received or not yet handled.
+    pub inbound_bytes: AtomicUsize,
+    /// Bytes that wait for all connections whose sockets do not take them. Shards tell what has changed once a turn.
+    pub pending_bytes: AtomicUsize,
     /// HTTP connections on the control plane now, and ever refused for their number.
     pub http_connections: AtomicUsize,
     /// Refusals counted by the control plane's upgrades.
@@ -138,6 +142,8 @@ impl Shared {
             metrics: (0..shards).map(|_| ShardMetrics::default()).collect(),
             overloaded: AtomicU64::default(),
             connections: AtomicUsize::default(),
+            inbound_bytes: AtomicUsize::default(),
+            pending_bytes: AtomicUsize::default(),
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
             stopping: AtomicBool::default(),
