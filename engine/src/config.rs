@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::pubsub::NAME_BYTES_MAX;
+pub use crate::pubsub::name::TopicCharacters;
 use crate::ws::handshake::{HEADERS_MAX, Origins};
 
 /// Slots, and what is counted by them, are 32 bits.
@@ -77,39 +78,6 @@ impl ClientAddress {
 }
 
 impl fmt::Display for ClientAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
-
-/// Which characters names of topics may have, beside that control characters are never allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TopicCharacters {
-    /// Any.
-    #[default]
-    Any,
-    /// Printable ASCII without the space.
-    Ascii,
-    /// ASCII letters and digits, and `. _ - : / @ $`; in patterns also `*` and `>`.
-    Word,
-}
-
-impl TopicCharacters {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Any, Self::Ascii, Self::Word];
-
-    /// The name in settings.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Ascii => "ascii",
-            Self::Word => "word",
-        }
-    }
-}
-
-impl fmt::Display for TopicCharacters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
     }
@@ -290,6 +258,9 @@ impl Settings {
             ("http_connections_max", self.http_connections_max, 1 << 20),
             ("turn_sends", self.turn_sends, COUNT_MAX),
         ];
+        if self.lifetime_jitter_percent > 100 {
+            return Err(format!("lifetime_jitter_percent is {}: it must be 0 to 100", self.lifetime_jitter_percent));
+        }
         match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
             Some((name, value, most)) => Err(format!("{name} is {value}: it must be 1 to {most}")),
             None => Ok(()),
@@ -398,5 +369,7 @@ mod tests {
         assert_eq!(settings.check(), Err("inbox_messages is 0: it must be 1 to 16777216".into()));
         let settings = Settings { http_connections_max: usize::MAX, ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("1048576"));
+        let settings = Settings { lifetime_jitter_percent: 101, ..Settings::default() };
+        assert_eq!(settings.check(), Err("lifetime_jitter_percent is 101: it must be 0 to 100".into()));
     }
 }

@@ -123,7 +123,7 @@ impl Core {
     /// yet, first. Exactly once for every open connection.
     fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
         self.leave_all(slot);
-        drop(self.take_stash(slot));
+        self.drop_stash(slot);
         let connection = self.at(slot);
         (connection.deferred, connection.retrying, connection.throttled) = (0, false, false);
         connection.rates = None;

@@ -96,6 +96,8 @@ pub struct Rare {
     pub head: Vec<u8>,
     /// Unhandled input of a paused connection.
     pub stash: Option<Stash>,
+    /// How many bytes of it are counted among all that is held.
+    pub stash_booked: usize,
     /// How it closes.
     pub closing: Option<Closing>,
     /// Where the subscription at an entry of the shard is, for those who have many.

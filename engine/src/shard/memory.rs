@@ -49,21 +49,28 @@ impl Core {
 
     /// Keeps something that has been received and may not be handled yet.
     pub(super) fn keep(&mut self, slot: u32, keep: impl FnOnce(&mut Stash)) {
-        let stash = self.at(slot).rare().stash.get_or_insert_default();
-        let before = stash.held_bytes();
-        keep(stash);
-        let after = stash.held_bytes();
-        self.book_inbound(before, after);
-        if after > before {
+        keep(self.at(slot).rare().stash.get_or_insert_default());
+        if self.book_stash(slot) {
             self.refuse_if_full(slot);
         }
     }
 
-    /// What was kept.
-    pub(super) fn take_stash(&mut self, slot: u32) -> Option<Stash> {
-        let stash = self.at(slot).rare.as_mut()?.stash.take()?;
-        self.book_inbound(stash.held_bytes(), 0);
-        Some(stash)
+    /// Counts what is kept now; whether that is more than before. What has been taken out to be handled stays counted until
+    /// this is called.
+    pub(super) fn book_stash(&mut self, slot: u32) -> bool {
+        let Some(rare) = &mut self.at(slot).rare else { return false };
+        let held = rare.stash.as_ref().map_or(0, Stash::held_bytes);
+        let before = std::mem::replace(&mut rare.stash_booked, held);
+        self.book_inbound(before, held);
+        held > before
+    }
+
+    /// Lets go of what was kept.
+    pub(super) fn drop_stash(&mut self, slot: u32) {
+        if let Some(rare) = &mut self.at(slot).rare {
+            rare.stash = None;
+            self.book_stash(slot);
+        }
     }
 
     /// The connection that asks for more than there is, ends.
@@ -76,7 +83,7 @@ impl Core {
 
     /// Lets go of everything half received or not yet handled.
     pub(super) fn forget_inbound(&mut self, slot: u32) {
-        drop(self.take_stash(slot));
+        self.drop_stash(slot);
         let session = std::mem::replace(&mut self.at(slot).session, Session::new(Role::Server));
         self.book_inbound(session.held_bytes(), 0);
     }

@@ -184,9 +184,8 @@ impl<H: Handler> Shard<H> {
         let tick = self.core.tick() as u32;
         let connection = self.core.at(slot);
         (connection.read_tick, connection.message_tick) = (tick, tick);
-        let Some(Stash { message, mut bytes, at }) = self.core.take_stash(slot) else {
-            return self.core.read_again(slot);
-        };
+        let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
+        let Some(Stash { message, mut bytes, at }) = stash else { return self.core.read_again(slot) };
         if let Some((opcode, payload)) = message
             && self.message(slot, as_message(opcode, &payload))
         {
@@ -195,8 +194,10 @@ impl<H: Handler> Shard<H> {
         let at = at + self.feed_some(slot, &mut bytes[at..]);
         if at < bytes.len() {
             // Kept as it is: a long stash of small messages is not copied for each of them.
-            self.core.keep(slot, |stash| (stash.bytes, stash.at) = (bytes, at));
+            let stash = self.core.at(slot).rare().stash.get_or_insert_default();
+            (stash.bytes, stash.at) = (bytes, at);
         }
+        self.core.book_stash(slot);
         self.core.read_again(slot);
     }
 }

@@ -22,6 +22,7 @@ use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::pubsub::encoding::Encodings;
+use crate::pubsub::name::NameRules;
 use crate::pubsub::publication::{Now, Publication};
 use crate::pubsub::settings::TopicRules;
 use crate::pubsub::topic::{NotSequenced, Topic};
@@ -156,6 +157,7 @@ impl Shared {
             encodings,
             handover,
         };
+        shared.bound_topics(&shared.settings());
         Ok((Arc::new(shared), seats, handovers))
     }
 
@@ -216,10 +218,18 @@ impl Shared {
 
     /// Puts other settings in the place of the present ones; shards take them with their next turn.
     pub fn reconfigure(&self, settings: Settings) {
+        self.bound_topics(&settings);
         self.settings.store(Arc::new(settings));
         for inbox in &self.inboxes.0 {
             inbox.wake();
         }
+    }
+
+    /// Tells the topics what concerns them.
+    fn bound_topics(&self, settings: &Settings) {
+        let Settings { topic_name_bytes: bytes, topic_characters: characters, .. } = *settings;
+        self.topics.set_name_rules(NameRules { bytes, characters });
+        self.topics.histories.set_limit(settings.history_total_bytes);
     }
 
     /// Whether the engine is ending.

@@ -48,6 +48,7 @@ impl Core {
                 return Err(SubscribeError::PatternRecovery);
             }
             let pattern = Pattern::new(topic).map_err(SubscribeError::Name)?;
+            self.shared.topics.name_rules().check(topic).map_err(SubscribeError::Name)?;
             return self.subscribe_pattern(slot, pattern, subscribe.encoding, greet);
         }
         self.subscribe_topic(slot, topic, subscribe, greet)
