@@ -202,7 +202,7 @@ mod tests {
                 let share = jitter(parts);
                 assert!(share < 1 << 32);
                 assert_eq!(share, jitter(parts));
-                tenths[(share * 10 >> 32) as usize] += 1;
+                tenths[((share * 10) >> 32) as usize] += 1;
             }
             assert!(tenths.iter().all(|n| (800..1200).contains(n)), "{tenths:?}");
         }
