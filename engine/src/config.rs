@@ -8,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::pubsub::NAME_BYTES_MAX;
+pub use crate::pubsub::name::TopicCharacters;
 use crate::ws::handshake::{HEADERS_MAX, Origins};
 
 /// Slots, and what is counted by them, are 32 bits.
@@ -82,39 +83,6 @@ impl fmt::Display for ClientAddress {
     }
 }
 
-/// Which characters names of topics may have, beside that control characters are never allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TopicCharacters {
-    /// Any.
-    #[default]
-    Any,
-    /// Printable ASCII without the space.
-    Ascii,
-    /// ASCII letters and digits, and `. _ - : / @ $`; in patterns also `*` and `>`.
-    Word,
-}
-
-impl TopicCharacters {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Any, Self::Ascii, Self::Word];
-
-    /// The name in settings.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Ascii => "ascii",
-            Self::Word => "word",
-        }
-    }
-}
-
-impl fmt::Display for TopicCharacters {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.label())
-    }
-}
-
 /// Limits of one connection where they differ from the settings: `None` is as in [`Settings`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ConnectionLimits {
@@ -172,11 +140,13 @@ pub struct Settings {
     /// The largest message, counted over its fragments, in bytes. Default 16 MiB; 0 is without limit. A larger one is
     /// answered with close code 1009; a larger publication is refused.
     pub message_bytes: usize,
-    /// Messages a second from one connection, on average. Default 0: without limit.
+    /// Messages a second from one connection, on average; a ping counts as one, since it is answered. Default 0: without
+    /// limit.
     pub messages_per_s: u32,
     /// Messages that may come at once before that. Default 0: as many as in one second.
     pub messages_burst: u32,
-    /// Bytes of messages a second from one connection, on average. Default 0: without limit.
+    /// Bytes of messages (payloads, paid for when a message is complete) a second from one connection, on average. Default 0:
+    /// without limit.
     pub received_bytes_per_s: u64,
     /// Bytes that may come at once before that. Default 0: as many as in one second, and at least one message of
     /// `message_bytes`.
@@ -186,8 +156,8 @@ pub struct Settings {
     /// Bytes of messages half received or not yet handled, of all connections together. Default 1 GiB; 0 is without limit.
     /// Beyond it the connection that asks for more is closed (1013).
     pub inbound_total_bytes: usize,
-    /// Bytes that may wait for all connections together. Default 1 GiB; 0 is without limit. Beyond it each queue is treated
-    /// as if it were at its own bound.
+    /// Bytes that may wait for all connections together whose sockets do not take them. Default 1 GiB; 0 is without limit.
+    /// Beyond it each of their queues is treated as if it were at its own bound, and nothing is replayed.
     pub pending_total_bytes: usize,
     /// Bytes kept by the histories of all topics together. Default 1 GiB; 0 is without limit. Beyond it a topic gives up
     /// its oldest publications for its newest.
@@ -223,7 +193,8 @@ pub struct Settings {
     /// Silence of the peer (no bytes at all, pongs included) after which the connection is closed. Default 120 s; 0 turns it
     /// off.
     pub idle_timeout: Duration,
-    /// How long a peer may leave a ping unanswered, before it is closed. Default 0: only `idle_timeout` counts.
+    /// How long a peer may leave a ping unanswered, before it is closed (1001). Anything that comes is an answer; while the
+    /// ping waits behind what the peer has not taken, its time has not begun. Default 0: only `idle_timeout` counts.
     pub pong_timeout: Duration,
     /// How long a client may go without sending a message. Default 0: for ever. Then it is closed (1001).
     pub message_idle_timeout: Duration,
@@ -290,6 +261,9 @@ impl Settings {
             ("http_connections_max", self.http_connections_max, 1 << 20),
             ("turn_sends", self.turn_sends, COUNT_MAX),
         ];
+        if self.lifetime_jitter_percent > 100 {
+            return Err(format!("lifetime_jitter_percent is {}: it must be 0 to 100", self.lifetime_jitter_percent));
+        }
         match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
             Some((name, value, most)) => Err(format!("{name} is {value}: it must be 1 to {most}")),
             None => Ok(()),
@@ -398,5 +372,7 @@ mod tests {
         assert_eq!(settings.check(), Err("inbox_messages is 0: it must be 1 to 16777216".into()));
         let settings = Settings { http_connections_max: usize::MAX, ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("1048576"));
+        let settings = Settings { lifetime_jitter_percent: 101, ..Settings::default() };
+        assert_eq!(settings.check(), Err("lifetime_jitter_percent is 101: it must be 0 to 100".into()));
     }
 }

@@ -118,6 +118,12 @@ pub struct ShardMetrics {
     pub backlogged: Count,
     /// Times a publisher was not read from because an inbox was full.
     pub publishers_paused: Count,
+    /// Times a connection was not read from because it had sent more than its rates allow.
+    pub rate_paused: Count,
+    /// Messages and pings dropped because a connection had sent more than its rates allow.
+    pub rate_dropped: Count,
+    /// Times a queue was held to what waited in it because all together were at `pending_total_bytes`.
+    pub pending_full: Count,
     /// Turns.
     pub turns: Count,
     /// Handlers that panicked.

@@ -49,7 +49,7 @@ type Labels = [(&'static str, String)];
 type Read = fn(&ShardMetrics) -> &Count;
 
 /// Counters of each shard: name, help, where to read it.
-const COUNTERS: [(&str, &str, Read); 17] = [
+const COUNTERS: [(&str, &str, Read); 20] = [
     ("accepts", "TCP connections accepted", |m| &m.accepted),
     ("accept_errors", "Times accepting failed", |m| &m.accept_errors),
     ("upgrades", "WebSocket upgrades accepted", |m| &m.upgrades),
@@ -65,6 +65,9 @@ const COUNTERS: [(&str, &str, Read); 17] = [
     ("writes", "Writes to sockets", |m| &m.writes),
     ("writes_blocked", "Writes of which the socket took a part or nothing", |m| &m.writes_blocked),
     ("publishers_paused", "Times a publisher was not read from because an inbox was full", |m| &m.publishers_paused),
+    ("rate_pauses", "Times a connection was not read from because it had sent too fast", |m| &m.rate_paused),
+    ("rate_dropped", "Messages and pings dropped because a connection had sent too fast", |m| &m.rate_dropped),
+    ("pending_total_reached", "Times a queue could not grow because of pending_total_bytes", |m| &m.pending_full),
     ("turns", "Turns of the loop", |m| &m.turns),
     ("handler_panics", "Panics of the program's handler", |m| &m.handler_panics),
 ];
@@ -152,6 +155,14 @@ impl Scrape {
         let topics = &self.0.topics;
         gauge(encoder, "topics", "Topics", topics.len() as u64)?;
         gauge(encoder, "pattern_subscriptions", "Subscriptions to patterns", topics.patterns() as u64)?;
+        let load = |bytes: &std::sync::atomic::AtomicUsize| bytes.load(Ordering::Relaxed) as u64;
+        let inbound = load(&self.0.inbound_bytes);
+        gauge(encoder, "inbound_bytes", "Bytes of messages half received or not yet handled", inbound)?;
+        let pending = load(&self.0.pending_bytes);
+        gauge(encoder, "pending_bytes", "Bytes waiting for connections whose sockets do not take them", pending)?;
+        gauge(encoder, "history_bytes", "Bytes kept by the histories of all topics", topics.histories.bytes() as u64)?;
+        let evicted = topics.histories.evicted();
+        counter(encoder, "history_evicted", "Publications given up because of history_total_bytes", evicted)?;
         let overloaded = self.0.overloaded.load(Ordering::Relaxed);
         counter(encoder, "publications_overloaded", "Publications refused because an inbox was full", overloaded)?;
         let panics = self.0.encodings.panics();

@@ -361,7 +361,20 @@ impl EngineHandle {
         settings.check()?;
         let (settings, fixed) = settings.keeping_fixed(&self.0.settings());
         self.0.reconfigure(settings);
+        self.shrink_histories();
         Ok(fixed)
+    }
+
+    /// Has histories give up what they keep beyond `history_total_bytes`, if that has become less.
+    fn shrink_histories(&self) {
+        let Some(exceeded) = self.0.topics.histories.exceeded() else { return };
+        let shared = self.0.clone();
+        self.spawn(async move {
+            for topics in shared.topics.all().chunks(TOPICS_AT_ONCE) {
+                shared.topics.shrink_histories(topics, exceeded);
+                tokio::task::yield_now().await;
+            }
+        });
     }
 
     /// Gives topics other settings: those made from now on at once; those that exist soon after, a thousand at a time, from

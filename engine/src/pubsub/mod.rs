@@ -20,7 +20,7 @@ pub mod topic;
 pub mod topics;
 
 pub use encoding::{Encoding, EncodingId};
-pub use name::{NAME_BYTES_MAX, NameError, Pattern};
+pub use name::{NAME_BYTES_MAX, NameError, Pattern, TopicCharacters};
 pub use publication::{Epoch, Position, Publication, Published};
 pub use settings::{DeliveryPolicy, TopicRules, TopicSettings};
 pub use topic::{PublishError, SubscribeError, Subscribed};

@@ -9,13 +9,112 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// The most tokens (parts between dots) of a name or pattern. Bounds the depth of matching.
 pub const NAME_TOKENS_MAX: usize = 16;
 
+/// Which characters names of topics may have, beside that control characters are never allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TopicCharacters {
+    /// Any.
+    #[default]
+    Any,
+    /// Printable ASCII without the space.
+    Ascii,
+    /// ASCII letters and digits, and `. _ - : / @ $`; in patterns also `*` and `>`.
+    Word,
+}
+
+impl TopicCharacters {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Any, Self::Ascii, Self::Word];
+
+    /// The name in settings.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Ascii => "ascii",
+            Self::Word => "word",
+        }
+    }
+
+    /// Them in words.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Any => "everything but control characters",
+            Self::Ascii => "printable ASCII without the space",
+            Self::Word => "ASCII letters, digits and . _ - : / @ $, in patterns also * and >",
+        }
+    }
+}
+
+impl fmt::Display for TopicCharacters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+impl TopicCharacters {
+    /// The first character that is not among them.
+    fn first_other(self, name: &str) -> Option<char> {
+        let pattern = is_pattern(name);
+        let word = |c: char| c.is_ascii_alphanumeric() || "._-:/@$".contains(c) || (pattern && "*>".contains(c));
+        match self {
+            Self::Any => None,
+            Self::Ascii => name.chars().find(|c| !c.is_ascii_graphic()),
+            Self::Word => name.chars().find(|c| !word(*c)),
+        }
+    }
+}
+
+/// What names of topics and patterns must be, beyond what all must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameRules {
+    /// The most bytes.
+    pub bytes: usize,
+    /// Which characters.
+    pub characters: TopicCharacters,
+}
+
+impl Default for NameRules {
+    fn default() -> Self {
+        Self { bytes: NAME_BYTES_MAX, characters: TopicCharacters::Any }
+    }
+}
+
+impl NameRules {
+    /// Checks a name or pattern for these rules only.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(self, name: &str) -> Result<(), NameError> {
+        if name.len() > self.bytes {
+            return Err(NameError::TooLong { bytes: name.len(), limit: self.bytes });
+        }
+        match self.characters.first_other(name) {
+            Some(found) => Err(NameError::Character { found, allowed: self.characters }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why a name or pattern is not acceptable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
     /// It is empty.
     Empty,
-    /// It has more than [`NAME_BYTES_MAX`] bytes.
-    TooLong(usize),
+    /// It has more bytes than [`NAME_BYTES_MAX`], or than `topic_name_bytes`.
+    TooLong {
+        /// How many it has.
+        bytes: usize,
+        /// How many it may have.
+        limit: usize,
+    },
+    /// It has a character that `topic_characters` does not allow.
+    Character {
+        /// The first such character.
+        found: char,
+        /// What is allowed.
+        allowed: TopicCharacters,
+    },
     /// It has more than [`NAME_TOKENS_MAX`] tokens.
     TooManyTokens(usize),
     /// It has a control character.
@@ -30,7 +129,12 @@ impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("a topic name may not be empty"),
-            Self::TooLong(bytes) => write!(f, "a topic name has at most {NAME_BYTES_MAX} bytes, this one has {bytes}"),
+            Self::TooLong { bytes, limit } => write!(f, "a topic name has at most {limit} bytes, this one has {bytes}"),
+            Self::Character { found, allowed } => write!(
+                f,
+                "a topic name may not contain {found:?}: topic_characters is '{allowed}', which allows {}",
+                allowed.description()
+            ),
             Self::TooManyTokens(tokens) => {
                 write!(f, "a topic name has at most {NAME_TOKENS_MAX} parts between dots, this one has {tokens}")
             }
@@ -48,7 +152,7 @@ fn check_text(name: &str) -> Result<(), NameError> {
         return Err(NameError::Empty);
     }
     if name.len() > NAME_BYTES_MAX {
-        return Err(NameError::TooLong(name.len()));
+        return Err(NameError::TooLong { bytes: name.len(), limit: NAME_BYTES_MAX });
     }
     if name.chars().any(char::is_control) {
         return Err(NameError::ControlCharacter);
@@ -184,13 +288,32 @@ mod tests {
     fn bad_names_are_refused_with_their_reason() {
         assert_eq!(check_topic(""), Err(NameError::Empty));
         assert_eq!(check_topic(&"x".repeat(255)), Ok(()));
-        assert_eq!(check_topic(&"x".repeat(256)), Err(NameError::TooLong(256)));
+        assert_eq!(check_topic(&"x".repeat(256)), Err(NameError::TooLong { bytes: 256, limit: 255 }));
         assert_eq!(check_topic("a\nb"), Err(NameError::ControlCharacter));
         assert_eq!(check_topic("a.*"), Err(NameError::Wildcard));
         assert_eq!(check_topic("a.>"), Err(NameError::Wildcard));
         assert_eq!(check_topic("big room! žluť"), Ok(()));
         assert_eq!(check_topic(&["a"; 17].join(".")), Err(NameError::TooManyTokens(17)));
         assert_eq!(Pattern::new(">.a"), Err(NameError::TailNotLast));
+    }
+
+    #[test]
+    fn stricter_rules_name_the_first_offence() {
+        let check = |bytes, characters, name: &str| NameRules { bytes, characters }.check(name);
+        assert_eq!(check(5, TopicCharacters::Any, "žluť"), Err(NameError::TooLong { bytes: 6, limit: 5 }));
+        assert_eq!(check(6, TopicCharacters::Any, "žluť"), Ok(()));
+        for (characters, good, bad) in [
+            (TopicCharacters::Ascii, "a.b!~{}*x.$sys.>", [("a b", ' '), ("a.ž", 'ž'), ("a\u{7f}", '\u{7f}')]),
+            (TopicCharacters::Word, "a.B-9_:/@$.*.>", [("a.b!", '!'), ("a*", '*'), ("a.*.b c", ' ')]),
+        ] {
+            assert_eq!(check(255, characters, good), Ok(()));
+            for (name, found) in bad {
+                let error = check(255, characters, name).unwrap_err();
+                assert_eq!(error, NameError::Character { found, allowed: characters }, "{name}");
+                let text = error.to_string();
+                assert!(text.contains(characters.label()) && text.contains("topic_characters"), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub struct Outbound {
     messages: usize,
     holes: usize,
     lanes: SmallVec<[Lane; 1]>,
+    /// How many of its bytes its shard has counted among all that wait. The shard's alone.
+    pub booked: usize,
 }
 
 impl Outbound {
@@ -536,7 +538,7 @@ impl Outbound {
         self.entries.clear();
         self.entries.shrink_to(64);
         self.lanes.clear();
-        (self.base, self.written, self.bytes, self.messages, self.holes) = (0, 0, 0, 0, 0);
+        (self.base, self.written, self.bytes, self.messages, self.holes, self.booked) = (0, 0, 0, 0, 0, 0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
@@ -294,9 +294,9 @@ impl Topic {
         self.epoch
     }
 
-    /// Its settings as they are now. Not for the way of every publication.
-    pub fn settings(&self) -> Arc<TopicSettings> {
-        self.settings.load_full()
+    /// Its settings as they are now. To be held for a moment only.
+    pub fn settings(&self) -> Guard<Arc<TopicSettings>> {
+        self.settings.load()
     }
 
     /// Gives it other settings: what its history may no longer keep is let go, queues follow with the next publication.

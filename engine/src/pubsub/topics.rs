@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 
 use super::encoding::EncodingId;
 use super::history::Budget;
-use super::name::{self, NameError, Pattern};
+use super::name::{self, NameError, NameRules, Pattern};
 use super::patterns::Patterns;
 use super::publication::{Epoch, Now};
 use super::settings::TopicRules;
@@ -47,6 +47,8 @@ struct Registry {
 pub struct Topics {
     registry: RwLock<Registry>,
     rules: ArcSwap<TopicRules>,
+    /// What names of new topics must be.
+    names: RwLock<NameRules>,
     /// What all histories may keep.
     pub histories: Arc<Budget>,
     shards: usize,
@@ -64,6 +66,7 @@ impl Topics {
         Self {
             registry: RwLock::default(),
             rules: ArcSwap::from_pointee(rules),
+            names: RwLock::default(),
             histories: Arc::default(),
             shards,
             topics_max,
@@ -87,7 +90,7 @@ impl Topics {
         if let Some(topic) = self.get(name) {
             return Ok(topic);
         }
-        name::check_topic(name).map_err(TopicError::Name)?;
+        name::check_topic(name).and_then(|()| self.name_rules().check(name)).map_err(TopicError::Name)?;
         let mut registry = self.registry.write();
         if let Some(topic) = registry.topics.get(name) {
             return Ok(topic.clone());
@@ -147,6 +150,17 @@ impl Topics {
         let members: Vec<_> = patterns.matching(name).into_iter().collect();
         let settings = self.rules.load().shared_settings(name).clone();
         Topic::new(id, name.into(), epoch, (settings, self.histories.clone()), self.shards, members, now)
+    }
+
+    /// What names of new topics and patterns must be.
+    #[must_use]
+    pub fn name_rules(&self) -> NameRules {
+        *self.names.read()
+    }
+
+    /// Changes what names of new topics and patterns must be; those that exist stay.
+    pub fn set_name_rules(&self, rules: NameRules) {
+        *self.names.write() = rules;
     }
 
     /// Other rules: topics made from now on follow them. Those that exist do when they are told, see
@@ -212,6 +226,10 @@ impl Topics {
             }
         }
         self.settle_retired(now);
+        // Those of topics to which nothing is published do not give up anything by themselves.
+        if let Some(exceeded) = self.histories.exceeded() {
+            self.shrink_histories(&self.all(), exceeded);
+        }
     }
 
     /// Books the deliveries of topics nobody else holds any more: their counters have come to rest.

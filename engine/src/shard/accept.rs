@@ -254,6 +254,7 @@ impl Core {
         let connection = self.at(slot);
         connection.state = State::Open;
         connection.read_tick = tick;
+        connection.message_tick = tick;
         connection.pinged_tick = tick;
         self.metrics().upgrades.add(1);
         self.metrics().open.add(1);

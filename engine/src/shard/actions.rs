@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::connection::{HandlerTimer, State};
 use super::core::{Core, ticks, ticks_of};
-use super::timer::{TICK_MS, Timer};
+use super::timer::{Due, TICK_MS, Timer};
 use crate::close::CloseCause;
 use crate::config::ConnectionLimits;
 use crate::engine::EngineHandle;
@@ -156,7 +156,7 @@ impl Actions for Acting<'_> {
             }
             timers.push(HandlerTimer { token, due: Some(tick), armed: tick });
         }
-        self.core.wheel.set(Timer { tick, slot, generation, token: Some(token) });
+        self.core.wheel.set(Timer { tick, slot, generation, due: Due::Handler(token) });
         true
     }
 
@@ -186,7 +186,7 @@ impl Actions for Acting<'_> {
 impl Core {
     /// The handler's timer whose place in the wheel has come, if it is due; one that was moved is set anew.
     pub fn take_timer(&mut self, timer: Timer) -> Option<u64> {
-        let token = timer.token?;
+        let Due::Handler(token) = timer.due else { return None };
         let rare = self.connections.get_mut(timer.slot as usize)?.rare.as_mut()?;
         let at = rare.timers.iter().position(|own| own.token == token && own.armed == timer.tick)?;
         match rare.timers[at].due {

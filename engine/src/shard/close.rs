@@ -55,15 +55,25 @@ impl Core {
             _ => CloseCause::ProtocolError,
         };
         match self.at(slot).state {
-            State::Open => {
-                let reason = error.to_string();
-                self.conclude(slot, cause, error.close_code(), &reason);
-                self.say_close(slot, Some(error.close_code()), &reason, State::Flushing);
-            }
+            State::Open => self.give_up(slot, cause, error.close_code(), &error.to_string()),
             // Our Close frame is on its way already; the peer's will not come.
             State::Closing => self.finish_closing(slot),
             State::Head | State::Flushing | State::Lingering | State::Ended => {}
         }
+    }
+
+    /// Nothing more is wanted from the peer, not even its Close frame: it is told why.
+    pub fn fail_with(&mut self, slot: u32, cause: CloseCause) {
+        match self.at(slot).state {
+            State::Open => self.give_up(slot, cause, cause.code(), cause.text()),
+            State::Closing => self.finish_closing(slot),
+            State::Head | State::Flushing | State::Lingering | State::Ended => {}
+        }
+    }
+
+    fn give_up(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
+        self.conclude(slot, cause, code, reason);
+        self.say_close(slot, Some(code), reason, State::Flushing);
     }
 
     /// The peer's Close frame has come; it is answered with its own code (RFC 6455 section 5.5.1).
@@ -99,6 +109,7 @@ impl Core {
         let connection = self.at(slot);
         connection.state = state;
         connection.pinged_tick = tick;
+        self.book_pending(slot);
         self.mark_dirty(slot);
         self.check_after(slot, self.settings.close_timeout);
     }
@@ -114,10 +125,11 @@ impl Core {
     /// yet, first. Exactly once for every open connection.
     fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
         self.leave_all(slot);
+        self.drop_stash(slot);
         let connection = self.at(slot);
-        (connection.deferred, connection.retrying) = (0, false);
+        (connection.deferred, connection.retrying, connection.throttled) = (0, false, false);
+        connection.rates = None;
         let rare = connection.rare();
-        rare.stash = None;
         rare.timers.clear();
         rare.closing = Some(Closing { cause, code, reason: reason.into() });
         self.tell_closed(slot, cause, code, reason);
@@ -142,6 +154,7 @@ impl Core {
         if let Some(outbound) = &mut self.at(slot).outbound {
             outbound.discard(keep_begun);
         }
+        self.book_pending(slot);
     }
 
     /// All is written: our side is shut, and the peer is given a moment to shut its own.
@@ -167,6 +180,8 @@ impl Core {
             State::Closing | State::Flushing | State::Lingering => {}
         }
         self.discard(slot, false);
+        self.unbook_pending(slot);
+        self.forget_inbound(slot);
         let behind = self.at(slot).behind;
         if behind {
             self.metrics().backlogged.sub(1);

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use mio::net::TcpStream;
 use smallvec::SmallVec;
 
+use super::rate::Rates;
 use crate::close::CloseCause;
 use crate::config::ConnectionLimits;
 use crate::pubsub::outbound::Outbound;
@@ -52,8 +53,18 @@ const INDEXED_MIN: usize = if cfg!(test) { 4 } else { 64 };
 pub struct Stash {
     /// A message the handler wants to be given again.
     pub message: Option<(Opcode, Vec<u8>)>,
-    /// Bytes behind it.
+    /// Bytes behind it, of which those before `at` have been handled.
     pub bytes: Vec<u8>,
+    /// See `bytes`.
+    pub at: usize,
+}
+
+impl Stash {
+    /// Bytes of memory held.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.message.as_ref().map_or(0, |(_, payload)| payload.capacity()) + self.bytes.capacity()
+    }
 }
 
 /// How a connection closes.
@@ -85,6 +96,8 @@ pub struct Rare {
     pub head: Vec<u8>,
     /// Unhandled input of a paused connection.
     pub stash: Option<Stash>,
+    /// How many bytes of it are counted among all that is held.
+    pub stash_booked: usize,
     /// How it closes.
     pub closing: Option<Closing>,
     /// Where the subscription at an entry of the shard is, for those who have many.
@@ -121,6 +134,8 @@ pub struct Connection {
     pub hung_up: bool,
     /// Its handler has published something that it may have to get before anything else.
     pub ahead: bool,
+    /// Has sent more than its rates allow, and is not read from until it may send again.
+    pub throttled: bool,
     /// All has been read: the peer has ended its side.
     pub read_closed: bool,
     pub session: Session,
@@ -133,9 +148,13 @@ pub struct Connection {
     /// Whole messages received.
     pub messages_in: u32,
     pub rare: Option<Box<Rare>>,
+    /// How much it has sent of late, if that is limited.
+    pub rates: Option<Box<Rates>>,
     /// Ticks, wrapping.
     pub accepted_tick: u32,
     pub read_tick: u32,
+    /// When the last whole message came.
+    pub message_tick: u32,
     pub pinged_tick: u32,
     /// The tick for which the connection's next check is set; checks set earlier are void.
     pub check_tick: u32,
@@ -143,7 +162,7 @@ pub struct Connection {
 }
 
 /// What an idle connection costs besides its socket: part of the promise of 600 bytes.
-const _: () = assert!(std::mem::size_of::<Connection>() <= 200);
+const _: () = assert!(std::mem::size_of::<Connection>() <= 176);
 
 impl Connection {
     /// A connection that has just been accepted.
@@ -161,6 +180,7 @@ impl Connection {
             behind: false,
             hung_up: false,
             ahead: false,
+            throttled: false,
             read_closed: false,
             session: Session::new(Role::Server),
             outbound: None,
@@ -169,12 +189,27 @@ impl Connection {
             bytes_out: 0,
             messages_in: 0,
             rare: None,
+            rates: None,
             accepted_tick: tick as u32,
             read_tick: tick as u32,
+            message_tick: tick as u32,
             pinged_tick: tick as u32,
             check_tick: tick as u32,
             peer,
         }
+    }
+
+    /// Limits of its own, if it has any.
+    #[must_use]
+    pub fn limits(&self) -> Option<&ConnectionLimits> {
+        self.rare.as_ref()?.limits.as_deref()
+    }
+
+    /// Bytes held of messages half received or not yet handled.
+    #[cfg(test)]
+    pub fn inbound_bytes(&self) -> usize {
+        let stash = self.rare.as_ref().and_then(|rare| rare.stash.as_ref());
+        self.session.held_bytes() + stash.map_or(0, Stash::held_bytes)
     }
 
     /// What few connections have; made when first needed.
@@ -185,7 +220,7 @@ impl Connection {
     /// Whether messages may be handled now.
     #[must_use]
     pub fn is_paused(&self) -> bool {
-        self.deferred > 0 || self.retrying
+        self.deferred > 0 || self.retrying || self.throttled
     }
 
     /// The subscription at an entry of the shard.

@@ -15,13 +15,13 @@ use super::connection::{Connection, State};
 use super::inbox::{Adoption, Inbox, Item};
 use super::log::CauseLog;
 use super::shared::Shared;
-use super::timer::{TICK_MS, Timer, Wheel};
+use super::timer::{Due, TICK_MS, Timer, Wheel};
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
 use crate::metrics::ShardMetrics;
 use crate::pubsub::fanout::{Buffers, Fanout};
-use crate::pubsub::outbound::{Bounds, Outbound};
+use crate::pubsub::outbound::Outbound;
 use crate::pubsub::publication::Now;
 
 /// The token of the waker; those of listeners follow it downwards.
@@ -39,6 +39,8 @@ pub enum Call {
     Sent(u64, bool),
     /// A timer has run out, unless it is cancelled before the handler is told.
     Timer(Timer),
+    /// A connection that has sent too fast may be read from again.
+    Refill,
     /// A deferral has been completed.
     Resume(Option<Box<dyn Any + Send>>),
     /// The connection has ended.
@@ -77,6 +79,10 @@ pub struct Core {
     pub now: Now,
     /// What of each cause has been logged lately.
     pub causes: CauseLog,
+    /// The first slot of those whose checks are still to be set anew, after settings have changed.
+    pub rearming: Option<usize>,
+    /// By how much the bytes that wait for this shard's connections have changed since all were told.
+    pub pending_delta: isize,
     /// Bytes that may still be read in this turn.
     pub read_budget: usize,
     /// Buffers for batches that are not in use.
@@ -112,6 +118,8 @@ impl Core {
             wheel: Wheel::new(ticks(now)),
             now,
             causes: CauseLog::default(),
+            rearming: None,
+            pending_delta: 0,
             read_budget: 0,
             spare: Vec::new(),
             pool: Vec::new(),
@@ -124,10 +132,6 @@ impl Core {
 
     pub fn own_inbox(&self) -> &Inbox {
         &self.shared.inboxes.0[usize::from(self.shard)]
-    }
-
-    pub fn bounds(&self) -> Bounds {
-        bounds(&self.settings)
     }
 
     pub fn tick(&self) -> u64 {
@@ -192,11 +196,15 @@ impl Core {
 
     /// Has the connection looked at again after a while, and not before.
     pub fn check_after(&mut self, slot: u32, after: Duration) {
-        let tick = self.tick() + ticks_of(after);
+        self.check_at(slot, self.tick() + ticks_of(after));
+    }
+
+    /// Has the connection looked at again at a tick, and not before.
+    pub fn check_at(&mut self, slot: u32, tick: u64) {
         let connection = self.at(slot);
         connection.check_tick = tick as u32;
         let generation = connection.generation;
-        self.wheel.set(Timer { tick, slot, generation, token: None });
+        self.wheel.set(Timer { tick, slot, generation, due: Due::Check });
     }
 
     pub fn call(&mut self, slot: u32, call: Call) {
@@ -212,6 +220,7 @@ impl Core {
 
     /// Takes an empty queue back.
     pub fn release_outbound(&mut self, slot: u32) {
+        self.unbook_pending(slot);
         if let Some(mut outbound) = self.connections[slot as usize].outbound.take()
             && self.pool.len() < POOL_MAX
         {
@@ -236,7 +245,8 @@ impl Core {
             && self.unread.is_empty()
             && self.calls.is_empty()
             && self.adopted.is_empty()
-            && self.ended.is_empty())
+            && self.ended.is_empty()
+            && self.rearming.is_none())
     }
 }
 
@@ -248,11 +258,6 @@ pub fn ticks(now: Now) -> u64 {
 /// A duration in ticks, rounded up; at least one.
 pub fn ticks_of(duration: Duration) -> u64 {
     (duration.as_millis() as u64).div_ceil(TICK_MS).max(1)
-}
-
-/// The bounds of a connection's queue.
-pub fn bounds(settings: &Settings) -> Bounds {
-    Bounds { bytes: settings.pending_bytes, messages: settings.pending_messages }
 }
 
 /// The token of a connection: slot and generation, so that a late event never means the slot's next owner.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::connection::State;
-use super::core::{Core, bounds};
+use super::core::Core;
 use super::inbox::{Command, Inbox, Item};
 use crate::close::CloseCause;
 use crate::metrics::{ShardMetrics, clamp_latency};
@@ -264,6 +264,7 @@ impl Core {
             let generation = self.at(slot).generation;
             self.backlog.push((slot, generation));
         }
+        self.book_pending(slot);
     }
 
     /// Puts what a subscriber has not got yet into its queue, under its topic's policy.
@@ -282,14 +283,17 @@ impl Core {
                 discard(visit, self.shard);
                 return self.close_now(visit.slot, CloseCause::SlowConsumer);
             }
+            self.book_pending(visit.slot);
             visit.from += 1;
         }
+        self.book_pending(visit.slot);
         self.mark_dirty(visit.slot);
     }
 
     fn enqueue_next(&mut self, fanout: u32, visit: Visit) -> Enqueued {
         self.outbound(visit.slot);
-        let Self { fanouts, connections, shared, settings, shard, now, .. } = self;
+        let bounds = self.bounds(visit.slot);
+        let Self { fanouts, connections, shared, shard, now, .. } = self;
         let entry = &fanouts[fanout as usize];
         let Some(publication) = entry.publications(visit).next() else { return Enqueued::Queued };
         let shard = usize::from(*shard);
@@ -299,7 +303,6 @@ impl Core {
         }
         publication.encode(visit.encoding, &shared.encodings);
         let Some(outbound) = &mut connections[visit.slot as usize].outbound else { return Enqueued::Queued };
-        let bounds = bounds(settings);
         outbound.push_live(entry.topic(), shard, publication, visit.encoding, bounds, now.nanos)
     }
 

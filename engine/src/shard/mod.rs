@@ -2,7 +2,8 @@
 //!
 //! A turn, in the order of [`Shard::turn`]: wait; [`accept`] and [`read`](self::read) what sockets bring, which calls the
 //! handler; take the [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what
-//! waits, once per connection; run the [`timer`]s; remove what has ended. [`core`] owns the state, [`connection`] is one
+//! waits, once per connection; run the [`timer`]s; remove what has ended. [`rate`], [`memory`] and [`lifetime`] bound what a
+//! connection may send, what may wait for and from all of them together, and how long they may last. [`core`] owns the state, [`connection`] is one
 //! connection, [`subscribe`] and [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do,
 //! [`shared`] what all shards have in common.
 
@@ -15,8 +16,11 @@ pub mod ending;
 mod fan_out;
 pub mod inbox;
 mod inspect;
+mod lifetime;
 mod log;
+mod memory;
 pub mod mirror;
+mod rate;
 mod read;
 pub mod shared;
 pub mod stop;
@@ -42,7 +46,7 @@ use self::core::{Call, Core, from_token};
 use self::inbox::Adoption;
 use self::shared::Seat;
 use self::stop::Stopping;
-use self::timer::TICK_MS;
+use self::timer::{Due, TICK_MS};
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Handler, Terms};
@@ -128,13 +132,14 @@ impl<H: Handler> Shard<H> {
         self.wait(events, timeout);
         let began = self.core.shared.clock.nanos();
         if let Some(newer) = self.core.shared.newer_settings(&self.core.settings) {
-            self.core.settings = newer;
+            self.core.take_settings(newer);
         }
         self.core.read_budget = read::READ_BUDGET_BYTES;
         self.stop_if_asked();
         self.take_events(events);
         self.read_unread();
         self.retry_held();
+        self.core.rearm();
         self.core.take_inbox();
         self.adopt();
         self.core.fan_out();
@@ -142,6 +147,7 @@ impl<H: Handler> Shard<H> {
         self.core.flush_dirty();
         self.run_timers();
         self.core.reap();
+        self.core.tell_pending();
         let took = self.core.shared.clock.nanos() - began;
         self.core.metrics().turn(Duration::from_nanos(took));
     }
@@ -262,6 +268,7 @@ impl<H: Handler> Shard<H> {
                 Call::Drain => {
                     self.call(slot, |handler, ctx| handler.drain(ctx));
                 }
+                Call::Refill => self.refilled(slot),
                 Call::Timer(timer) => {
                     if let Some(token) = self.core.take_timer(timer) {
                         self.call(slot, |handler, ctx| handler.timer(ctx, token));
@@ -335,9 +342,10 @@ impl<H: Handler> Shard<H> {
             if self.core.connection(timer.slot, timer.generation).is_none() {
                 continue;
             }
-            match timer.token {
-                None => self.core.check(timer),
-                Some(_) => self.core.call(timer.slot, Call::Timer(timer)),
+            match timer.due {
+                Due::Check => self.core.check(timer),
+                Due::Handler(_) => self.core.call(timer.slot, Call::Timer(timer)),
+                Due::Refill => self.core.refill(timer),
             }
         }
         let now = Instant::now();

@@ -2,15 +2,14 @@
 //! called. A connection whose handler has to wait is not read from; what was read behind the message it waits for is kept.
 
 use std::io::{ErrorKind, Read};
-use std::time::Duration;
 
 use super::Shard;
 use super::connection::{Stash, State};
 use super::core::Core;
-use super::timer::TICK_MS;
+use super::rate::message_bytes;
 use crate::close::CloseCause;
-use crate::handler::{Handler, SendOutcome};
-use crate::ws::session::{Event, Limits, Session};
+use crate::handler::Handler;
+use crate::ws::session::{Event, Limits, Role, Session};
 use crate::ws::{Message, Opcode, ProtocolError, frame};
 
 /// Reads from one connection before the others have their turn.
@@ -79,36 +78,51 @@ impl<H: Handler> Shard<H> {
         }
     }
 
-    /// Gives bytes to the session, and its events to the handler. As soon as the handler has to wait, the rest is kept.
+    /// Gives bytes to the session, and its events to the handler. As soon as the connection has to wait, the rest is kept.
     pub(super) fn feed(&mut self, slot: u32, bytes: &mut [u8]) {
+        let handled = self.feed_some(slot, bytes);
+        if handled < bytes.len() {
+            self.core.keep(slot, |stash| {
+                debug_assert!(stash.bytes.is_empty(), "nothing is read while something waits");
+                stash.bytes = bytes[handled..].to_vec();
+            });
+        }
+    }
+
+    /// Gives bytes to the session until the connection has to wait; returns how many.
+    fn feed_some(&mut self, slot: u32, bytes: &mut [u8]) -> usize {
         // Taken out while the handler is called, which may do anything to the connection but read.
-        let placeholder = Session::new(crate::ws::session::Role::Server);
+        let placeholder = Session::new(Role::Server);
         let mut session = std::mem::replace(&mut self.core.at(slot).session, placeholder);
+        let held = session.held_bytes();
         let mut at = 0;
         while at < bytes.len() {
             let connection = self.core.at(slot);
             if connection.state == State::Open && connection.is_paused() {
-                connection.rare().stash.get_or_insert_default().bytes.extend_from_slice(&bytes[at..]);
                 break;
             }
             match self.step(slot, &mut session, &mut bytes[at..]) {
                 Ok(consumed) => at += consumed,
                 Err(error) => {
                     self.core.fail(slot, &error);
-                    break;
+                    at = bytes.len();
                 }
             }
         }
         session.release();
-        self.core.at(slot).session = session;
+        self.core.put_back(slot, session, held);
+        // Who is not open any more has nothing to wait for.
+        if self.core.at(slot).state == State::Open { at } else { bytes.len() }
     }
 
     /// The next event; how many bytes there were to it.
     fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<usize, ProtocolError> {
-        let limits = Limits { message_bytes: self.core.settings.message_bytes };
+        let own = self.core.connections[slot as usize].limits();
+        let limits = Limits { message_bytes: message_bytes(&self.core.settings, own) };
         let received = session.receive(bytes, &limits)?;
         let Some(event) = received.event else { return Ok(received.consumed) };
         let open = self.core.at(slot).state == State::Open;
+        let tick = self.core.tick() as u32;
         match event {
             Event::Close { code, reason } => self.core.peer_closes(slot, code, reason),
             // After our Close frame only the peer's is waited for.
@@ -118,12 +132,15 @@ impl<H: Handler> Shard<H> {
                 self.core.watch_message(slot, message);
                 let connection = self.core.at(slot);
                 connection.messages_in = connection.messages_in.wrapping_add(1);
-                if self.message(slot, message) {
+                connection.message_tick = tick;
+                if self.core.admit(slot, message.len()) && self.message(slot, message) {
                     let kept = (message.opcode(), message.payload().to_vec());
                     self.core.count_pause();
                     self.core.hold(slot, kept);
                 }
             }
+            // It makes work as a message does, since it is answered.
+            Event::Ping(payload) if !self.core.admit(slot, payload.len()) => self.core.metrics().pings_in.add(1),
             Event::Ping(payload) => {
                 self.core.watch_control(slot, "websocket.socket.ping", payload);
                 self.core.answer_ping(slot, payload);
@@ -166,16 +183,24 @@ impl<H: Handler> Shard<H> {
         if connection.state != State::Open || connection.is_paused() {
             return;
         }
-        let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
         // It was not read from meanwhile: the silence was not the peer's.
-        self.core.at(slot).read_tick = self.core.tick() as u32;
-        let Some(Stash { message, mut bytes }) = stash else { return self.core.read_again(slot) };
+        let tick = self.core.tick() as u32;
+        let connection = self.core.at(slot);
+        (connection.read_tick, connection.message_tick) = (tick, tick);
+        let stash = connection.rare.as_mut().and_then(|rare| rare.stash.take());
+        let Some(Stash { message, mut bytes, at }) = stash else { return self.core.read_again(slot) };
         if let Some((opcode, payload)) = message
             && self.message(slot, as_message(opcode, &payload))
         {
             self.core.hold(slot, (opcode, payload));
         }
-        self.feed(slot, &mut bytes);
+        let at = at + self.feed_some(slot, &mut bytes[at..]);
+        if at < bytes.len() {
+            // Kept as it is: a long stash of small messages is not copied for each of them.
+            let stash = self.core.at(slot).rare().stash.get_or_insert_default();
+            (stash.bytes, stash.at) = (bytes, at);
+        }
+        self.core.book_stash(slot);
         self.core.read_again(slot);
     }
 }
@@ -231,9 +256,9 @@ impl Core {
     fn hold(&mut self, slot: u32, message: (Opcode, Vec<u8>)) {
         let connection = self.at(slot);
         connection.retrying = true;
-        connection.rare().stash.get_or_insert_default().message = Some(message);
         let generation = connection.generation;
         self.retrying.push((slot, generation));
+        self.keep(slot, |stash| stash.message = Some(message));
     }
 
     /// The size of the message that is to be handled again.
@@ -248,53 +273,5 @@ impl Core {
         let mut bytes = Vec::with_capacity(2 + payload.len());
         frame::put_pong(&mut bytes, payload);
         let _ = self.send_control(slot, bytes);
-    }
-
-    /// The next moment at which a silent peer is to be pinged or given up.
-    pub(super) fn schedule_alive(&mut self, slot: u32) {
-        let settings = &self.settings;
-        let connection = &self.connections[slot as usize];
-        let silent = self.silence(slot);
-        let pinged = connection.pinged_tick.wrapping_sub(connection.read_tick).cast_signed() > 0;
-        // While a ping is not answered it is looked again after another interval: the answer may have come by then.
-        let interval = settings.ping_interval;
-        let ping = (!interval.is_zero()).then(|| if pinged { interval } else { interval.saturating_sub(silent) });
-        let idle = (!settings.idle_timeout.is_zero()).then(|| settings.idle_timeout.saturating_sub(silent));
-        if let Some(next) = [ping, idle].into_iter().flatten().min() {
-            self.check_after(slot, next);
-        }
-    }
-
-    fn silence(&self, slot: u32) -> Duration {
-        let ticks = (self.tick() as u32).wrapping_sub(self.connections[slot as usize].read_tick);
-        Duration::from_millis(u64::from(ticks) * TICK_MS)
-    }
-
-    /// Pings a silent peer, or gives it up.
-    pub(super) fn check_alive(&mut self, slot: u32) {
-        let (silent, tick) = (self.silence(slot), self.tick() as u32);
-        let settings = &self.settings;
-        let connection = &self.connections[slot as usize];
-        // Nothing is read while a publisher has to wait; that silence is ours.
-        if connection.is_paused() {
-            return self.check_after(slot, Duration::from_secs(1));
-        }
-        if !settings.idle_timeout.is_zero() && silent >= settings.idle_timeout {
-            let cause = CloseCause::IdleTimeout;
-            return self.close(slot, cause, cause.code(), cause.text());
-        }
-        let pinged = connection.pinged_tick.wrapping_sub(connection.read_tick).cast_signed() > 0;
-        if !settings.ping_interval.is_zero() && silent >= settings.ping_interval && !pinged {
-            let mut bytes = Vec::with_capacity(2);
-            frame::put_ping(&mut bytes, b"");
-            if matches!(self.send_control(slot, bytes), SendOutcome::Written | SendOutcome::Queued) {
-                self.metrics().pings_out.add(1);
-            }
-            // Not the tick of the last read, even if that was just now.
-            self.at(slot).pinged_tick = tick.max(self.at(slot).read_tick.wrapping_add(1));
-        }
-        if self.at(slot).state == State::Open {
-            self.schedule_alive(slot);
-        }
     }
 }

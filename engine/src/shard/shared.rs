@@ -26,6 +26,7 @@ use crate::metrics::{Count, ShardMetrics};
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
 use crate::pubsub::encoding::Encodings;
+use crate::pubsub::name::NameRules;
 use crate::pubsub::publication::{Now, Publication};
 use crate::pubsub::settings::TopicRules;
 use crate::pubsub::topic::{NotSequenced, Topic};
@@ -96,6 +97,10 @@ pub struct Shared {
     pub overloaded: AtomicU64,
     /// TCP connections on all shards.
     pub connections: AtomicUsize,
+    /// Bytes held by all connections of messages half received or not yet handled.
+    pub inbound_bytes: AtomicUsize,
+    /// Bytes that wait for all connections whose sockets do not take them. Shards tell what has changed once a turn.
+    pub pending_bytes: AtomicUsize,
     /// HTTP connections on the control plane now, and ever refused for their number.
     pub http_connections: AtomicUsize,
     /// Refusals counted by the control plane's upgrades.
@@ -195,6 +200,8 @@ impl Shared {
             metrics: (0..shards).map(|_| ShardMetrics::default()).collect(),
             overloaded: AtomicU64::default(),
             connections: AtomicUsize::default(),
+            inbound_bytes: AtomicUsize::default(),
+            pending_bytes: AtomicUsize::default(),
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
             succession: SuccessionState::default(),
@@ -211,6 +218,7 @@ impl Shared {
             events,
             handover,
         };
+        shared.bound_topics(&shared.settings());
         Ok((Arc::new(shared), seats, handovers))
     }
 
@@ -272,10 +280,18 @@ impl Shared {
 
     /// Puts other settings in the place of the present ones; shards take them with their next turn.
     pub fn reconfigure(&self, settings: Settings) {
+        self.bound_topics(&settings);
         self.settings.store(Arc::new(settings));
         for inbox in &self.inboxes.0 {
             inbox.wake();
         }
+    }
+
+    /// Tells the topics what concerns them.
+    fn bound_topics(&self, settings: &Settings) {
+        let Settings { topic_name_bytes: bytes, topic_characters: characters, .. } = *settings;
+        self.topics.set_name_rules(NameRules { bytes, characters });
+        self.topics.histories.set_limit(settings.history_total_bytes);
     }
 
     /// Whether nobody is let in any more.

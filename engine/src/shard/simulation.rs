@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::Events;
@@ -167,6 +168,9 @@ impl Simulation {
             topic_idle: Duration::ZERO,
             close_timeout: Duration::from_millis(50),
             // Now and then so few that connections are closed for it.
+            // Now and then clients are slowed down.
+            messages_per_s: if random.below(3) == 0 { 2000 } else { 0 },
+            messages_burst: 2,
             pattern_topics_max: if random.below(4) == 0 { 3 } else { 1000 },
             ..Settings::default()
         };
@@ -329,8 +333,28 @@ impl Simulation {
             _ => {
                 let (now, shared) = (self.engine.shared().clock.now(), self.engine.shared());
                 shared.topics.sweep(now, &shared.inboxes);
+                let mut settings = Settings::clone(&shared.settings());
+                settings.messages_per_s = [0, 1000, 4000][self.random.below(3)];
+                shared.reconfigure(settings);
             }
         }
+        self.check_books();
+    }
+
+    /// What is counted of all connections together is what each of them holds.
+    fn check_books(&self) {
+        let shared = self.engine.shared();
+        let (mut inbound, mut pending, mut told) = (0, 0, shared.pending_bytes.load(Ordering::Relaxed).cast_signed());
+        for core in self.shards.iter().map(|shard| &shard.core) {
+            told += core.pending_delta;
+            for (_, connection) in &core.connections {
+                inbound += connection.inbound_bytes();
+                let Some(outbound) = &connection.outbound else { continue };
+                assert_eq!(outbound.booked, if connection.behind { outbound.bytes() } else { 0 });
+                pending += outbound.booked.cast_signed();
+            }
+        }
+        assert_eq!((shared.inbound_bytes.load(Ordering::Relaxed), told), (inbound, pending));
     }
 
     /// Those that were closed for reaching too much close, too, and are not looked at any more.

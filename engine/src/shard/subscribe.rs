@@ -48,14 +48,16 @@ impl Core {
                 return Err(SubscribeError::PatternRecovery);
             }
             let pattern = Pattern::new(topic).map_err(SubscribeError::Name)?;
+            self.shared.topics.name_rules().check(topic).map_err(SubscribeError::Name)?;
             return self.subscribe_pattern(slot, pattern, subscribe.encoding, greet);
         }
         self.subscribe_topic(slot, topic, subscribe, greet)
     }
 
     fn check_room(&self, slot: u32) -> Result<(), SubscribeError> {
-        let limit = self.settings.subscriptions_max;
         let connection = &self.connections[slot as usize];
+        let own = connection.limits().and_then(|limits| limits.subscriptions_max);
+        let limit = own.unwrap_or(self.settings.subscriptions_max);
         let patterns = connection.rare.as_ref().map_or(0, |rare| rare.patterns.len());
         if connection.subscriptions.len() + patterns >= limit {
             return Err(SubscribeError::TooManySubscriptions { limit });
@@ -149,7 +151,7 @@ impl Core {
 
     /// How many of the newest of these the connection's bounds hold.
     fn fitting(&mut self, slot: u32, replay: &[Arc<Publication>], encoding: EncodingId) -> usize {
-        let bounds = self.bounds();
+        let bounds = self.replay_bounds(slot);
         let (waiting, messages) = match &self.at(slot).outbound {
             Some(outbound) => (outbound.bytes(), outbound.messages()),
             None => (0, 0),
@@ -167,13 +169,14 @@ impl Core {
         if replay.is_empty() || self.at(slot).state != State::Open {
             return;
         }
-        let (bounds, shard) = (self.bounds(), usize::from(self.shard));
+        let (bounds, shard) = (self.own_bounds(slot), usize::from(self.shard));
         for publication in replay {
             publication.encode(encoding, &self.shared.encodings);
             if !self.outbound(slot).push_replay(topic, shard, publication, encoding, bounds) {
                 return self.close_now(slot, CloseCause::SlowConsumer);
             }
         }
+        self.book_pending(slot);
         self.mark_dirty(slot);
     }
 
@@ -358,6 +361,7 @@ impl Core {
                 self.mark_dirty(slot);
             }
         }
+        self.book_pending(slot);
     }
 
     /// Takes a subscriber out of everything. Returns the topic and how many publications it had not been visited for.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::connection::State;
 use super::core::Core;
 use crate::config::ConnectionLimits;
 use crate::handler::Terms;
@@ -29,6 +30,10 @@ impl Core {
 
     /// Gives it limits of its own.
     pub fn set_limits(&mut self, slot: u32, limits: Option<Box<ConnectionLimits>>) {
-        self.at(slot).rare().limits = limits;
+        let connection = self.at(slot);
+        connection.rare().limits = limits;
+        if connection.state == State::Open {
+            self.rearm_one(slot);
+        }
     }
 }

@@ -15,8 +15,19 @@ pub struct Timer {
     pub slot: u32,
     /// The generation of the slot.
     pub generation: u32,
-    /// What: the handler's token, or `None` for the engine's own check of the connection.
-    pub token: Option<u64>,
+    /// What.
+    pub due: Due,
+}
+
+/// What shall happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// The engine looks at the connection: silence, time limits, handshakes.
+    Check,
+    /// The handler's timer with this token.
+    Handler(u64),
+    /// A connection that has sent too fast may be read from again.
+    Refill,
 }
 
 /// The timers of a shard.
@@ -39,7 +50,7 @@ impl Wheel {
 
     /// Sets a timer; one in the past comes with the next tick.
     pub fn set(&mut self, mut timer: Timer) {
-        debug_assert!(timer.tick > self.tick || timer.token.is_none(), "a handler's timer is found by its tick");
+        debug_assert!(timer.tick > self.tick || timer.due == Due::Check, "a handler's timer is found by its tick");
         timer.tick = timer.tick.max(self.tick + 1);
         let slot = timer.tick as usize % SLOTS;
         self.slots[slot].push(timer);
@@ -118,7 +129,7 @@ mod tests {
             let mut waiting: Vec<Timer> = Vec::new();
             for (ahead, step) in steps {
                 for ahead in ahead {
-                    let timer = Timer { tick: tick + ahead, slot, generation: 0, token: None };
+                    let timer = Timer { tick: tick + ahead, slot, generation: 0, due: Due::Check };
                     slot += 1;
                     wheel.set(timer);
                     waiting.push(Timer { tick: timer.tick.max(tick + 1), ..timer });

@@ -25,7 +25,7 @@ impl Core {
 
     /// Sends a whole frame to one connection.
     pub fn send_frame(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
-        let bounds = self.bounds();
+        let bounds = self.bounds(slot);
         let connection = self.at(slot);
         if connection.state != State::Open {
             return SendOutcome::Closed;
@@ -45,6 +45,7 @@ impl Core {
             return SendOutcome::Dropped;
         }
         self.metrics().messages_direct.add(1);
+        self.book_pending(slot);
         self.mark_dirty(slot);
         if blocked { SendOutcome::Queued } else { SendOutcome::Written }
     }
@@ -63,6 +64,7 @@ impl Core {
             return SendOutcome::Dropped;
         }
         self.outbound(slot).push_control(frame);
+        self.book_pending(slot);
         self.mark_dirty(slot);
         if self.at(slot).blocked { SendOutcome::Queued } else { SendOutcome::Written }
     }
@@ -180,6 +182,7 @@ impl Core {
             {
                 self.close_now(*slot, CloseCause::SlowConsumer);
             }
+            self.book_pending(*slot);
         }
         self.backlog.append(&mut backlog);
     }
