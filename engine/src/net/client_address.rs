@@ -17,32 +17,35 @@ const PROXIES_MAX: usize = 64;
 const ELEMENT_BYTES_MAX: usize = 512;
 
 /// Whether what this peer says about addresses is believed.
-#[must_use]
-pub fn is_trusted(settings: &Settings, peer: IpAddr) -> bool {
+fn is_trusted(settings: &Settings, peer: IpAddr) -> bool {
     is_among(&settings.trusted_proxies, peer)
 }
 
-/// The header that tells the client's address, if the settings name one.
+/// Whether it is a proxy who will tell whose connection it is: until then the client is not known.
 #[must_use]
-pub fn header_name(settings: &Settings) -> Option<&'static str> {
-    match settings.client_address {
-        ClientAddress::XForwardedFor => Some("x-forwarded-for"),
-        ClientAddress::Forwarded => Some("forwarded"),
-        ClientAddress::Peer | ClientAddress::ProxyProtocol => None,
-    }
+pub fn is_told_later(settings: &Settings, peer: IpAddr) -> bool {
+    settings.client_address != ClientAddress::Peer && is_trusted(settings, peer)
 }
 
-/// The client of a request: the peer itself, or whom trusted proxies name. `values` are those of the header named by
-/// [`header_name`], in the order in which they came. The port is 0 if the proxy does not tell it.
+/// The header of each request that tells whose it is, if this peer is a proxy that is believed.
+#[must_use]
+pub fn header_name(settings: &Settings, peer: IpAddr) -> Option<&'static str> {
+    let name = match settings.client_address {
+        ClientAddress::XForwardedFor => "x-forwarded-for",
+        ClientAddress::Forwarded => "forwarded",
+        ClientAddress::Peer | ClientAddress::ProxyProtocol => return None,
+    };
+    is_trusted(settings, peer).then_some(name)
+}
+
+/// The client of a request, from what a trusted proxy says: the values of the header named by [`header_name`], in the order
+/// in which they came. The port is 0 if the proxy does not tell it.
 #[must_use]
 pub fn client<'v>(
     settings: &Settings,
     peer: SocketAddr,
     values: impl DoubleEndedIterator<Item = &'v [u8]>,
 ) -> SocketAddr {
-    if !is_trusted(settings, peer.ip()) {
-        return peer;
-    }
     let trusted = &settings.trusted_proxies;
     match settings.client_address {
         ClientAddress::XForwardedFor => first_untrusted(trusted, peer, values.rev().flat_map(hops)),

@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,10 +16,13 @@ use prometheus_client::collector::Collector;
 use tokio::sync::mpsc;
 
 use super::WAKER;
+use super::admission::Gate;
 use super::inbox::{AllInboxes, Inbox, Item};
+use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
+use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::publication::{Now, Publication};
@@ -70,8 +73,12 @@ pub struct Shared {
     pub metrics: Vec<ShardMetrics>,
     /// Publications refused because an inbox was full; many threads add.
     pub overloaded: AtomicU64,
-    /// TCP connections on all shards.
+    /// TCP connections on all shards and the control plane, those who wait at the gate included.
     pub connections: AtomicUsize,
+    /// Those of them whose client is known, by its address.
+    pub addresses: Addresses,
+    /// Who is let in.
+    pub gate: Gate,
     /// HTTP connections on the control plane now, and ever refused for their number.
     pub http_connections: AtomicUsize,
     /// Refusals counted by the control plane's upgrades.
@@ -103,6 +110,8 @@ pub struct ControlCounts {
     pub refused: Count,
     /// Panics of the handler while deciding them, and of routes.
     pub handler_panics: Count,
+    /// Heads and upgrades refused there for these causes; other upgrades only in `refused`.
+    pub refusals: [Count; RefusalCause::ALL.len()],
 }
 
 /// What a shard begins with.
@@ -138,6 +147,8 @@ impl Shared {
             metrics: (0..shards).map(|_| ShardMetrics::default()).collect(),
             overloaded: AtomicU64::default(),
             connections: AtomicUsize::default(),
+            addresses: Addresses::new(settings.ipv6_prefix_bits),
+            gate: Gate::new(shards),
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
             stopping: AtomicBool::default(),
@@ -213,6 +224,14 @@ impl Shared {
         self.settings.store(Arc::new(settings));
         for inbox in &self.inboxes.0 {
             inbox.wake();
+        }
+    }
+
+    /// A TCP connection has ended; its client's address is given if it was counted there.
+    pub fn release_connection(&self, counted: Option<IpAddr>) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = counted {
+            self.addresses.leave(client);
         }
     }
 

@@ -13,8 +13,9 @@ const PROXY: &str = "10.0.0.1:5000";
 
 #[track_caller]
 fn assert_client(mode: ClientAddress, peer: &str, values: &[&str], expected: &str) {
+    let (settings, peer) = (settings(mode), peer.parse::<SocketAddr>().unwrap());
     let values = values.iter().map(|value| value.as_bytes());
-    let found = client(&settings(mode), peer.parse().unwrap(), values);
+    let found = header_name(&settings, peer.ip()).map_or(peer, |_| client(&settings, peer, values));
     assert_eq!(found, expected.parse::<SocketAddr>().unwrap());
 }
 
@@ -40,6 +41,10 @@ fn a_peer_that_is_no_proxy_is_not_believed() {
     }
     assert_client(ClientAddress::Peer, PROXY, &["198.51.100.1"], PROXY);
     assert_client(ClientAddress::ProxyProtocol, PROXY, &["198.51.100.1"], PROXY);
+    assert_eq!(header_name(&settings(ClientAddress::Forwarded), "192.0.2.1".parse().unwrap()), None);
+    assert!(is_told_later(&settings(ClientAddress::ProxyProtocol), "10.0.0.1".parse().unwrap()));
+    assert!(!is_told_later(&settings(ClientAddress::ProxyProtocol), "192.0.2.1".parse().unwrap()));
+    assert!(!is_told_later(&settings(ClientAddress::Peer), "10.0.0.1".parse().unwrap()));
     assert_client(ClientAddress::XForwardedFor, "[::ffff:10.0.0.1]:1", &["198.51.100.1"], "198.51.100.1:0");
 }
 
