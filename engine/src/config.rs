@@ -115,14 +115,16 @@ pub struct Settings {
     /// 429.
     pub connections_per_ip_max: usize,
     /// How many leading bits of an IPv6 address count as one address: a customer is given a whole prefix. Default 64, 1 to
-    /// 128.
+    /// 128. Only a restart changes it.
     pub ipv6_prefix_bits: u8,
-    /// New connections a second, over all shards. Default 0: without limit. Those beyond it wait, see `accept_queue_max`.
+    /// New connections a second, over all shards; as many may come at once. Default 0: without limit. Those beyond it wait,
+    /// see `accept_queue_max`.
     pub accepts_per_s: u32,
     /// New connections that may wait to be admitted, because of `accepts_per_s` or `handshakes_max`, over all shards. Default
     /// 4,096. One more is answered 503.
     pub accept_queue_max: usize,
-    /// How long one may wait so. Default 10 s. Then it is answered 503.
+    /// How long one may wait so. Default 10 s. Then it is answered 503; at once if it is clear from the beginning that it
+    /// would have to wait for longer.
     pub accept_queue_timeout: Duration,
     /// Connections at once whose first request is not complete, over all shards. Default 10,000. More wait, see
     /// `accept_queue_max`.
@@ -292,6 +294,7 @@ macro_rules! fixed {
 }
 
 fixed!(
+    ipv6_prefix_bits,
     inbox_messages,
     inbox_bytes,
     inbox_commands,

@@ -342,6 +342,20 @@ impl Raw {
         self.unread().to_vec()
     }
 
+    /// Reads exactly so many bytes.
+    ///
+    /// # Panics
+    /// If the connection ends before, or they do not come within the deadline.
+    #[track_caller]
+    pub fn read_bytes(&mut self, count: usize) -> Vec<u8> {
+        while self.unread().len() < count {
+            self.fill().unwrap_or_else(|end| panic!("the connection ended ({end:?}) before {count} bytes"));
+        }
+        let bytes = self.unread()[..count].to_vec();
+        self.taken += count;
+        bytes
+    }
+
     /// Reads for at most `patience` and tells whether anything is there to be taken, the end of the connection included.
     ///
     /// # Panics

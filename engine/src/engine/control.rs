@@ -2,7 +2,7 @@
 //! upgraded ones back, and forgets topics that nobody needs.
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,13 +18,16 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tower::ServiceExt;
 
 use super::{EngineHandle, MakeRouter, private};
 use crate::close::RefusalCause;
+use crate::config::Settings;
 use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
+use crate::net::client_address;
 use crate::net::handover::{Handover, HttpSocket};
 use crate::net::takeover::Holding;
 use crate::shard::inbox::{Adoption, Command};
@@ -37,6 +40,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a connection that has not asked anything yet may take to then.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
+/// The smallest buffer hyper works with, in bytes; `head_bytes` below that are checked once a head is whole.
+const HTTP_BUFFER_MIN: usize = 8192;
 
 /// Headers by which proxies say that they have forwarded a request.
 const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
@@ -57,7 +62,7 @@ pub struct Arrival {
     /// The address it connected to.
     pub local: SocketAddr,
     /// Whether somebody says that the request was forwarded, trusted or not: it has a header `Forwarded`,
-    /// `X-Forwarded-For`, `X-Real-IP` or `Via`.
+    /// `X-Forwarded-For`, `X-Real-IP` or `Via`, or there was a PROXY header in front of the connection.
     pub forwarded: bool,
     /// Whether it came over a listener that is for HTTP only.
     pub private: bool,
@@ -139,15 +144,73 @@ async fn upgrade_required() -> impl IntoResponse {
     (StatusCode::UPGRADE_REQUIRED, headers, body)
 }
 
-/// Counts a connection out when it is done with, however that comes.
-struct Counted(Arc<Shared>, bool);
+/// A connection as it is counted; counts it out when it is done with, however that comes.
+struct Counted {
+    shared: Arc<Shared>,
+    /// The address of the client among whose connections it is, if that is known.
+    client: Option<IpAddr>,
+    /// A shard has taken it over, and counts it out.
+    adopted: bool,
+}
+
+impl Counted {
+    /// It is this client's connection. False, and nothing has changed, if he has too many.
+    fn claim(&mut self, client: IpAddr, max: usize) -> bool {
+        let addresses = &self.shared.addresses;
+        if self.client.is_some_and(|own| addresses.is_same(own, client)) {
+            return true;
+        }
+        if !addresses.enter(client, max) {
+            return false;
+        }
+        if let Some(other) = self.client.replace(client) {
+            addresses.leave(other);
+        }
+        true
+    }
+
+    /// It is nobody's in particular: a proxy's, who sends requests of many.
+    fn disclaim(&mut self) {
+        if let Some(client) = self.client.take() {
+            self.shared.addresses.leave(client);
+        }
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.http_connections.fetch_sub(1, Ordering::Relaxed);
-        if !self.1 {
-            self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.http_connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.adopted {
+            self.shared.release_connection(self.client);
         }
+    }
+}
+
+/// Where a connection comes from and goes to.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    peer: SocketAddr,
+    /// The peer, or whom a PROXY header names.
+    client: SocketAddr,
+    /// There was a PROXY header that speaks of somebody else's connection.
+    proxied: bool,
+    local: SocketAddr,
+    /// It came over a listener for HTTP only.
+    private: bool,
+}
+
+impl Route {
+    /// The same as a request on it says.
+    fn arrival(&self, headers: &http::HeaderMap, settings: &Settings) -> Arrival {
+        let forwarded = self.proxied || FORWARDING.iter().any(|name| headers.contains_key(*name));
+        let client = match client_address::header_name(settings, self.peer.ip()) {
+            Some(name) => {
+                let values = headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
+                client_address::client(settings, self.peer, values)
+            }
+            None => self.client,
+        };
+        Arrival { client, peer: self.peer, local: self.local, forwarded, private: self.private }
     }
 }
 
@@ -160,23 +223,34 @@ pub async fn serve_connection<H: Handler>(
     mut farewell: watch::Receiver<()>,
 ) {
     let shared = plane.engine.shared().clone();
+    let Handover { stream, peer, client, proxied, counted, read } = handover;
     // An upgraded connection stays counted: it is a shard's from then on.
-    let counted = Arc::new(parking_lot::Mutex::new(Some(Counted(shared.clone(), false))));
-    let peer = handover.peer;
-    let Ok(socket) = HttpSocket::new(handover.stream, handover.read) else { return };
+    let counted = Counted { shared: shared.clone(), client: counted.then_some(client.ip()), adopted: false };
+    let counted = Arc::new(Mutex::new(counted));
+    let Ok(socket) = HttpSocket::new(stream, read) else { return };
     let Ok(local) = socket.local_addr() else { return };
+    let route = Route { peer, client, proxied, local, private };
     let settings = shared.settings();
-    let head_bytes = settings.head_bytes.max(8192);
     let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
         asked.notify_one();
         async move {
-            plane.engine.shared().control.requests.add(1);
-            let mut response = match is_upgrade(&request) {
-                true if private => error(StatusCode::FORBIDDEN, "http_only", "this address is for HTTP only"),
-                true => plane.upgrade(request, peer, local, counted).await,
-                false => plane.answer(router, request, peer, local, private).await,
+            let shared = plane.engine.shared();
+            shared.control.requests.add(1);
+            let settings = shared.settings();
+            let mut response = if let Some(response) = too_large(&request, &settings) {
+                shared.control.refusals[RefusalCause::HeadTooLarge as usize].add(1);
+                response
+            } else if is_upgrade(&request) {
+                if private {
+                    error(StatusCode::FORBIDDEN, "http_only", "this address is for HTTP only")
+                } else {
+                    plane.upgrade(request, route, &settings, counted).await
+                }
+            } else {
+                let arrival = route.arrival(request.headers(), &settings);
+                plane.answer(router, request, arrival).await
             };
             if plane.is_left(local) {
                 response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
@@ -187,23 +261,56 @@ pub async fn serve_connection<H: Handler>(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(settings.handshake_timeout)
-        .max_buf_size(head_bytes)
+        .max_buf_size(settings.head_bytes.max(HTTP_BUFFER_MIN))
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(connection);
     // What ends a connection here (a bad head, a reset, a time limit) hyper has answered if it could be.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = farewell.changed() => {}
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        _ = farewell.changed() => {
+            // hyper drops a connection that has to end before its first request; but that is on its way.
+            tokio::select! {
+                ended = connection.as_mut() => return note_head(&shared, &ended),
+                () = asked.notified() => {}
+                () = tokio::time::sleep(FIRST_REQUEST) => {}
+            }
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(FAREWELL, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    note_head(&shared, &ended);
+}
+
+/// Counts a connection that ended because of its head.
+fn note_head(shared: &Shared, ended: &Result<(), hyper::Error>) {
+    if let Err(error) = ended
+        && error.is_parse()
+    {
+        let cause = if error.is_parse_too_large() { RefusalCause::HeadTooLarge } else { RefusalCause::MalformedHead };
+        shared.control.refusals[cause as usize].add(1);
     }
-    // hyper drops a connection that has to end before its first request; but that is on its way.
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        () = asked.notified() => {}
-        () = tokio::time::sleep(FIRST_REQUEST) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(FAREWELL, connection).await;
+}
+
+/// The answer to a request whose head is larger than the settings allow. The same rules as on a shard; only blanks around
+/// values are not counted, as they are gone by now.
+fn too_large(request: &Request<Incoming>, settings: &Settings) -> Option<Response<Body>> {
+    let headers = request.headers();
+    let (limit, most) = (settings.head_bytes, settings.headers_max);
+    let target = request.uri().path_and_query().map_or(1, |target| target.as_str().len());
+    // "GET / HTTP/1.1", "name: value", and an empty line, each with its line break.
+    let first = request.method().as_str().len() + target + 12;
+    let lines = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let message = if headers.len() > most {
+        format!("the request has more headers than headers_max, which is {most}")
+    } else if first + lines.sum::<usize>() + 2 > limit {
+        format!("the head of the request is longer than head_bytes, which is {limit}")
+    } else {
+        return None;
+    };
+    let mut response = error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, RefusalCause::HeadTooLarge.label(), &message);
+    response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    Some(response)
 }
 
 fn is_upgrade(request: &Request<Incoming>) -> bool {
@@ -225,17 +332,8 @@ impl<H: Handler> Plane<H> {
     }
 
     /// Asks the routes; a route that panics is answered for with 500.
-    async fn answer(
-        &self,
-        router: Router,
-        mut request: Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
-        private: bool,
-    ) -> Response<Body> {
-        let forwarded = FORWARDING.iter().any(|name| request.headers().contains_key(*name));
-        let arrival = Arrival { client: peer, peer, local, forwarded, private };
-        request.extensions_mut().insert(ConnectInfo(peer));
+    async fn answer(&self, router: Router, mut request: Request<Incoming>, arrival: Arrival) -> Response<Body> {
+        request.extensions_mut().insert(ConnectInfo(arrival.client));
         request.extensions_mut().insert(arrival);
         let request = request.map(Body::new);
         let answered = tokio::spawn(tokio::time::timeout(ANSWER_TIMEOUT, router.oneshot(request)));
@@ -255,18 +353,23 @@ impl<H: Handler> Plane<H> {
     async fn upgrade(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
-        counted: Arc<parking_lot::Mutex<Option<Counted>>>,
+        route: Route,
+        settings: &Settings,
+        counted: Arc<Mutex<Counted>>,
     ) -> Response<Body> {
         let upgraded = hyper::upgrade::on(&mut request);
-        let decided = match self.ask(&request, peer, local) {
+        let arrival = route.arrival(request.headers(), settings);
+        let decided = match self.ask(&request, &arrival, settings, &counted) {
             Ok((decision, wanted)) => self.decide(decision, &wanted).await,
             Err(response) => Err(response),
         };
         match decided {
             Err(response) => {
                 self.engine.shared().control.refused.add(1);
+                if client_address::header_name(settings, route.peer.ip()).is_some() {
+                    // The next request may be somebody else's.
+                    counted.lock().disclaim();
+                }
                 *response
             }
             Ok((data, terms, response)) => {
@@ -274,7 +377,7 @@ impl<H: Handler> Plane<H> {
                 let plane = self.clone();
                 tokio::spawn(async move {
                     let Ok(upgraded) = upgraded.await else { return };
-                    plane.give_back(upgraded, peer, data, terms, &counted);
+                    plane.give_back(upgraded, arrival.client, data, terms, &counted);
                 });
                 response
             }
@@ -283,7 +386,7 @@ impl<H: Handler> Plane<H> {
 
     /// The answer to an upgrade that comes too late.
     fn refuse_if_stopping(&self) -> Result<(), Box<Response<Body>>> {
-        if !self.engine.shared().is_stopping() {
+        if !self.engine.shared().turns_away() {
             return Ok(());
         }
         let mut response = refuse(503, RefusalCause::ShuttingDown.label(), "the server is ending");
@@ -292,7 +395,13 @@ impl<H: Handler> Plane<H> {
     }
 
     /// Asks the handler.
-    fn ask(&self, request: &Request<Incoming>, peer: SocketAddr, local: SocketAddr) -> Asked<H::Data> {
+    fn ask(
+        &self,
+        request: &Request<Incoming>,
+        arrival: &Arrival,
+        settings: &Settings,
+        counted: &Mutex<Counted>,
+    ) -> Asked<H::Data> {
         let headers: Vec<httparse::Header<'_>> = request
             .headers()
             .iter()
@@ -308,14 +417,26 @@ impl<H: Handler> Plane<H> {
             extend(response.headers_mut(), &error.extra_headers());
             response
         })?;
-        if !self.engine.shared().settings().origins.allows(&head) {
+        if !settings.origins.allows(&head) {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
-        let upgrade = Upgrade { request: head, peer, local, id: None };
+        let max = settings.connections_per_ip_max;
+        if !counted.lock().claim(arrival.client.ip(), max) {
+            return Err(self.too_many(arrival.client.ip(), max));
+        }
+        let upgrade = Upgrade { request: head, peer: arrival.client, local: arrival.local, id: None };
         let decision =
             catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| self.panicked())?;
         let protocols = head.protocols().map(str::to_owned).collect();
         Ok((decision, Wanted { accept: key.accept(), protocols }))
+    }
+
+    fn too_many(&self, client: IpAddr, max: usize) -> Box<Response<Body>> {
+        self.engine.shared().control.refusals[RefusalCause::PerIp as usize].add(1);
+        let message = format!("there are {max} connections from the address {client}, which is connections_per_ip_max");
+        let mut response = refuse(429, RefusalCause::PerIp.label(), &message);
+        response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("5"));
+        response
     }
 
     fn panicked(&self) -> Box<Response<Body>> {
@@ -351,10 +472,10 @@ impl<H: Handler> Plane<H> {
     fn give_back(
         &self,
         upgraded: hyper::upgrade::Upgraded,
-        peer: SocketAddr,
+        client: SocketAddr,
         data: H::Data,
         terms: Terms,
-        counted: &parking_lot::Mutex<Option<Counted>>,
+        counted: &Mutex<Counted>,
     ) {
         let Ok(parts) = upgraded.downcast::<TokioIo<HttpSocket>>() else { return };
         let mut rest = parts.read_buf.to_vec();
@@ -364,15 +485,16 @@ impl<H: Handler> Plane<H> {
         let shards = shared.metrics.iter().enumerate();
         let shard = shards.min_by_key(|(_, metrics)| metrics.connections.get()).map_or(0, |(shard, _)| shard);
         let first = ConnectionId { shard: shard as u16, slot: 0, generation: 0 };
-        let adoption = Adoption { stream, peer, data: Box::new(data), terms, rest };
+        let mut counted = counted.lock();
+        let is_counted = counted.client.is_some();
+        let data = Box::new(data);
+        let adoption = Adoption { stream, peer: client, counted: is_counted, data, terms, rest };
         let adopted = shared.inboxes.0[usize::from(first.shard)].command(Command::Adopt(adoption)).is_ok();
         if !adopted {
             // Its shard is overloaded: the peer sees the connection end, and the counter says why.
             shared.control.refused.add(1);
         }
-        if let Some(counted) = &mut *counted.lock() {
-            counted.1 = adopted;
-        }
+        counted.adopted = adopted;
     }
 }
 

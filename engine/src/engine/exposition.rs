@@ -104,6 +104,7 @@ impl Collector for Scrape {
             "Panics of the program's handler and routes there",
             shared.control.handler_panics.get(),
         )?;
+        self.encode_admission(&mut encoder)?;
         let http = shared.http_connections.load(Ordering::Relaxed) as u64;
         gauge(&mut encoder, "http_connections", "Connections on the control plane", http)?;
         let uptime = shared.clock.uptime().as_secs();
@@ -145,9 +146,22 @@ impl Scrape {
         counters(encoder, "closed", "WebSockets ended, by cause", &closed)?;
         let refused: Vec<_> = RefusalCause::ALL
             .into_iter()
-            .map(|cause| ([("cause", cause.label().to_owned())], sum(&|m| m.refused[cause as usize].get())))
+            .map(|cause| {
+                let control = self.0.control.refusals[cause as usize].get();
+                ([("cause", cause.label().to_owned())], control + sum(&|m| m.refused[cause as usize].get()))
+            })
             .collect();
         counters(encoder, "refused", "Connections refused before they became WebSockets, by cause", &refused)
+    }
+
+    /// Who comes in.
+    fn encode_admission(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let gate = self.0.gate.counts();
+        gauge(encoder, "handshakes", "Connections whose first request is not complete", gate.inside as u64)?;
+        gauge(encoder, "accepts_waiting", "New connections that wait to be admitted", gate.waiting as u64)?;
+        counter(encoder, "accepts_delayed", "New connections that have had to wait to be admitted", gate.delayed)?;
+        let addresses = self.0.addresses.len() as u64;
+        gauge(encoder, "client_addresses", "Client addresses that have a connection", addresses)
     }
 
     /// The conservation law over all topics: expected + replayed = all the others.

@@ -21,8 +21,14 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 pub struct Handover {
     /// The socket, non-blocking.
     pub stream: std::net::TcpStream,
-    /// The peer.
+    /// The peer of the socket.
     pub peer: SocketAddr,
+    /// The client: the peer, or whom a PROXY header names.
+    pub client: SocketAddr,
+    /// Whether there was a PROXY header that speaks of somebody else's connection.
+    pub proxied: bool,
+    /// Whether it is counted among the connections of the client's address.
+    pub counted: bool,
     /// What has been read: the head of a request and what came behind it.
     pub read: Vec<u8>,
 }

@@ -1,6 +1,10 @@
-//! Where the engine meets the network: [`listener`] makes the sockets that accept, [`handover`] carries what speaks plain
-//! HTTP to the control plane and upgraded connections back, [`takeover`] listeners from one process to the next.
+//! Where the engine meets the network: [`listener`] makes the sockets that accept, [`proxy_protocol`] and [`client_address`]
+//! tell whose connection it is, [`addresses`] counts them by client, [`handover`] carries what speaks plain HTTP to the
+//! control plane and upgraded connections back, [`takeover`] listeners from one process to the next.
 
+pub mod addresses;
+pub mod client_address;
 pub mod handover;
 pub mod listener;
+pub mod proxy_protocol;
 pub mod takeover;

@@ -1,63 +1,103 @@
-//! From a TCP connection to a WebSocket: accept, read the head of the first request, and then the upgrade is decided here,
-//! or the socket goes to the control plane with what has been read.
+//! From a TCP connection to a WebSocket: accept, let in ([`admission`](super::admission)), find out whose connection it is,
+//! read the head of the first request, and then the upgrade is decided here, or the socket goes to the control plane with
+//! what has been read.
+//!
+//! All of this is for newcomers, and has its share of a turn ([`Shard::see_to_newcomers`]): who is connected is served first,
+//! however many want to come in.
 
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use mio::net::TcpStream;
 
 use super::Shard;
-use super::connection::{Connection, State};
+use super::admission::{Entry, Waiting};
+use super::connection::{Connection, ProxyHeader, State};
 use super::core::{Core, ticks_of};
-use super::stop::retry_after;
+use super::stop;
 use crate::close::RefusalCause;
+use crate::config::ClientAddress;
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
+use crate::net::client_address;
 use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
+use crate::net::proxy_protocol::{self, Proxied};
 use crate::ws::handshake::{
-    HEADERS_MAX, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head, put_accept,
-    put_response, wants_upgrade,
+    HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
+    put_accept, put_response, wants_upgrade,
 };
 
-/// Connections accepted in one turn; more have to wait for the next one.
-const ACCEPTS_PER_TURN: usize = 256;
+/// How long a turn goes on with newcomers after everybody else has been served. Each turn sees to some, so that a shard that
+/// is busy does not keep them out for ever.
+const NEWCOMERS: Duration = Duration::from_micros(200);
+/// Accepted for each head that is read: the kernel's queue must not overflow, where clients would have to try again.
+const ACCEPTS_PER_HEAD: usize = 2;
+/// Bytes that newcomers may send in one turn, in full buffers.
+const NEWCOMERS_BYTES: usize = 1 << 20;
+/// When those may come back who were refused because there are too many, in seconds.
+const RETRY_S: u64 = 5;
+/// Why a head is refused, the status and the message.
+type HeadRefusal = (RefusalCause, u16, String);
 
 impl<H: Handler> Shard<H> {
-    /// Accepts from the listeners that may have somebody waiting.
-    pub(super) fn accept(&mut self) {
-        let mut budget = ACCEPTS_PER_TURN;
+    /// Accepts, lets in and hears newcomers, for a while.
+    pub(super) fn see_to_newcomers(&mut self) {
+        self.core.part();
         self.exhausted = false;
-        let mut index = 0;
-        while index < self.accepting.len() && budget > 0 {
-            let listener = self.accepting[index];
-            match self.acceptors[listener].accept() {
-                Accepted::Connection(stream, peer) => {
-                    budget -= 1;
-                    self.core.welcome(stream, peer);
-                }
-                Accepted::NoDescriptor(mut stream) => {
-                    budget -= 1;
-                    self.core.turn_away(&mut stream, RefusalCause::FileDescriptors, "no file descriptor is left");
-                }
-                Accepted::Failed => {
-                    budget -= 1;
-                    self.core.metrics().accept_errors.add(1);
-                }
-                Accepted::Nobody => {
-                    self.accepting.swap_remove(index);
-                }
-                // Tried again a little later; the others go on meanwhile.
-                Accepted::Exhausted => {
-                    self.core.metrics().accept_errors.add(1);
-                    self.exhausted = true;
-                    index += 1;
-                }
+        // What the others have read is no reason not to hear them.
+        self.core.read_budget = NEWCOMERS_BYTES;
+        let until = self.core.shared.clock.nanos() + NEWCOMERS.as_nanos() as u64;
+        loop {
+            let mut seen = false;
+            for _ in 0..ACCEPTS_PER_HEAD {
+                seen |= self.accept_one();
+            }
+            seen |= self.core.admit_one();
+            seen |= self.hear_one();
+            if !seen || self.core.read_budget == 0 || self.core.shared.clock.nanos() >= until {
+                return;
             }
         }
     }
 
-    /// Accepts everybody who waits and whom nobody else will serve: the listeners are about to be closed.
+    /// Accepts one connection, of one listener after the other; false if there is none, or none can be accepted now.
+    fn accept_one(&mut self) -> bool {
+        while let Some(listener) = self.accepting.first().copied().filter(|_| !self.exhausted) {
+            match self.acceptors[listener].accept() {
+                Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
+                Accepted::NoDescriptor(stream) => self.core.turn_away_without_descriptor(stream),
+                Accepted::Failed => self.core.metrics().accept_errors.add(1),
+                Accepted::Nobody => {
+                    self.accepting.swap_remove(0);
+                    continue;
+                }
+                // Tried again a little later.
+                Accepted::Exhausted => {
+                    self.core.metrics().accept_errors.add(1);
+                    self.exhausted = true;
+                    return false;
+                }
+            }
+            self.accepting.rotate_left(1);
+            return true;
+        }
+        false
+    }
+
+    /// Reads from the newcomer who has waited longest for that; false if there is none.
+    fn hear_one(&mut self) -> bool {
+        let Some((slot, generation)) = self.core.newcomers.pop_front() else { return false };
+        if self.core.connection(slot, generation).is_some() {
+            self.core.at(slot).unread = false;
+            self.read(slot);
+        }
+        true
+    }
+
+    /// Accepts everybody who waits and whom nobody else will serve, in the kernel's queues or here: the listeners are about to be closed, and who has come as
+    /// far as here is let in, whatever the limits.
     pub(super) fn accept_all(&mut self) {
         for acceptor in self.acceptors.iter_mut().filter(|acceptor| !acceptor.is_left_to_others()) {
             // As many as the queue can hold, and those that fail on the way.
@@ -69,29 +109,56 @@ impl<H: Handler> Shard<H> {
                 }
             }
         }
+        while let Some((waiting, inside)) = self.core.next_at_the_end() {
+            self.core.seat(waiting, inside);
+        }
     }
 
     /// Takes bytes of a head that is not complete yet.
     pub(super) fn take_head(&mut self, slot: u32, bytes: &mut [u8]) {
         let earlier = self.core.at(slot).rare.as_mut().map(|rare| std::mem::take(&mut rare.head)).unwrap_or_default();
         if earlier.is_empty() {
-            return self.take_whole_head(slot, bytes);
+            return self.take_front(slot, bytes);
         }
         let mut all = earlier;
         all.extend_from_slice(bytes);
-        self.take_whole_head(slot, &mut all);
+        self.take_front(slot, &mut all);
+    }
+
+    /// Takes a PROXY header, if there has to be one, and what follows it.
+    fn take_front(&mut self, slot: u32, bytes: &mut [u8]) {
+        let connection = self.core.at(slot);
+        if connection.proxy_header != ProxyHeader::Awaited {
+            return self.take_whole_head(slot, bytes);
+        }
+        let (header, length, client) = match proxy_protocol::parse(bytes) {
+            Proxied::Incomplete => {
+                connection.rare().head = bytes.to_vec();
+                return;
+            }
+            Proxied::Invalid => return self.core.drop_unanswered(slot, RefusalCause::ProxyHeader),
+            Proxied::Own(length) => (ProxyHeader::None, length, connection.peer),
+            Proxied::Unknown(length) => (ProxyHeader::Seen, length, connection.peer),
+            Proxied::Client(length, client) => (ProxyHeader::Seen, length, client),
+        };
+        connection.proxy_header = header;
+        if !self.core.claim(slot, client) {
+            let (status, headers, message) = self.core.too_many(client);
+            return self.core.refuse(slot, RefusalCause::PerIp, status, &headers, &message);
+        }
+        if length < bytes.len() {
+            self.take_whole_head(slot, &mut bytes[length..]);
+        }
     }
 
     fn take_whole_head(&mut self, slot: u32, bytes: &mut [u8]) {
-        let limit = self.core.settings.head_bytes;
         let parsed = {
             let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
-            match parse_head(bytes, &mut headers) {
-                Ok(Some((_, length))) if length > limit => Err(None),
-                Ok(Some((request, length))) => Ok(Some((self.decide(slot, &request), length))),
-                Ok(None) if bytes.len() > limit => Err(None),
-                Ok(None) => Ok(None),
-                Err(error) => Err(Some((error.status(), error.to_string()))),
+            let most = self.core.settings.headers_max.min(HEADERS_MAX);
+            let parsed = parse_head(bytes, &mut headers[..most]);
+            match self.core.judge_head(bytes.len(), &parsed) {
+                Some(refusal) => Err(refusal),
+                None => Ok(parsed.ok().flatten().map(|(request, length)| (self.decide(slot, &request), length))),
             }
         };
         match parsed {
@@ -103,14 +170,7 @@ impl<H: Handler> Shard<H> {
             Ok(Some((Verdict::Http, _))) => self.hand_over(slot, bytes),
             Ok(Some((Verdict::Refuse(cause, answer), _))) => self.core.answer_and_close(slot, cause, answer),
             Ok(None) => self.core.at(slot).rare().head = bytes.to_vec(),
-            Err(None) => {
-                let message = format!("the head of the request is longer than head_bytes, which is {limit}");
-                self.core.refuse(slot, RefusalCause::HeadTooLarge, 431, &[], &message);
-            }
-            Err(Some((status, message))) => {
-                let cause = if status == 431 { RefusalCause::HeadTooLarge } else { RefusalCause::MalformedHead };
-                self.core.refuse(slot, cause, status, &[], &message);
-            }
+            Err((cause, status, message)) => self.core.refuse(slot, cause, status, &[], &message),
         }
     }
 
@@ -119,8 +179,8 @@ impl<H: Handler> Shard<H> {
         if !wants_upgrade(request) {
             return Verdict::Http;
         }
-        if self.core.shared.is_stopping() {
-            let (cause, headers) = (RefusalCause::ShuttingDown, retry_after(&self.core.settings));
+        if self.core.shared.turns_away() {
+            let (cause, headers) = (RefusalCause::ShuttingDown, stop::retry_after(&self.core.settings));
             return Verdict::Refuse(cause, error_answer(cause.label(), "the server is ending", 503, &headers));
         }
         let key = match check_upgrade(request) {
@@ -139,11 +199,20 @@ impl<H: Handler> Shard<H> {
         }
         let connection = &self.core.connections[slot as usize];
         let (peer, local) = (connection.peer, connection.stream.local_addr().unwrap_or(connection.peer));
-        let upgrade = Upgrade { request: *request, peer, local, id: Some(self.core.id(slot)) };
+        let client = self.core.client_of(peer, request);
+        if !self.core.claim(slot, client) {
+            let (status, headers, message) = self.core.too_many(client);
+            let answer = error_answer(RefusalCause::PerIp.label(), &message, status, &headers);
+            return Verdict::Refuse(RefusalCause::PerIp, answer);
+        }
+        let upgrade = Upgrade { request: *request, peer: client, local, id: Some(self.core.id(slot)) };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
             Ok(Decision::Accept(accept)) => accepted(accept, &key, request),
-            // The control plane waits for it.
-            Ok(Decision::Later(_)) => Verdict::Http,
+            // The control plane waits for it, and asks again whose it is.
+            Ok(Decision::Later(_)) => {
+                self.core.disclaim(slot, peer);
+                Verdict::Http
+            }
             Ok(Decision::Refuse(refusal)) => Verdict::Refuse(RefusalCause::Application, refusal_answer(&refusal)),
             Err(_) => {
                 self.core.metrics().handler_panics.add(1);
@@ -163,17 +232,22 @@ impl<H: Handler> Shard<H> {
             return self.core.refuse(slot, RefusalCause::HttpBusy, 503, &headers, &message);
         }
         let core = &mut self.core;
+        core.leave_gate(slot);
         let mut connection = core.connections.remove(slot as usize);
         let _ = core.registry.deregister(&mut connection.stream);
         core.generations[slot as usize] = core.generations[slot as usize].wrapping_add(1) & 0x00ff_ffff;
         core.metrics().connections.sub(1);
         core.metrics().handed_over.add(1);
-        let handover = Handover { stream: connection.stream.into(), peer: connection.peer, read: bytes.to_vec() };
+        let (client, counted) = (connection.peer, connection.counted);
+        let proxied = connection.proxy_header == ProxyHeader::Seen;
+        let peer = if proxied { connection.stream.peer_addr().unwrap_or(client) } else { client };
+        let read = bytes.to_vec();
+        let handover = Handover { stream: connection.stream.into(), peer, client, proxied, counted, read };
         if !core.shared.handover.send(handover) {
             // The control plane has ended: so will this shard.
             core.metrics().refuse(RefusalCause::HttpBusy);
             core.shared.http_connections.fetch_sub(1, Ordering::Relaxed);
-            core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            core.shared.release_connection(counted.then(|| client.ip()));
         }
     }
 }
@@ -215,37 +289,168 @@ fn error_answer(code: &str, message: &str, status: u16, headers: &[(String, Stri
     answer
 }
 
+/// The answer to somebody there is no place for now, and when to come back, in seconds.
+fn busy_answer(cause: RefusalCause, status: u16, retry_s: u64, message: &str) -> Vec<u8> {
+    error_answer(cause.label(), message, status, &[retry_after(retry_s)])
+}
+
+fn retry_after(seconds: u64) -> (String, String) {
+    ("Retry-After".to_owned(), seconds.to_string())
+}
+
+/// In whole seconds, rounded up.
+fn secs(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1000) as u64
+}
+
 impl Core {
-    /// A connection has been accepted.
-    fn welcome(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    /// A connection has been accepted: is there a place for it, and does it have to wait?
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
         self.metrics().accepted.add(1);
         let limit = self.settings.connections_max;
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             let message = format!("there are {limit} connections, which is connections_max");
-            return self.turn_away(&mut stream, RefusalCause::Capacity, &message);
+            let answer = busy_answer(RefusalCause::Capacity, 503, RETRY_S, &message);
+            return self.turn_away(stream, RefusalCause::Capacity, &answer);
         }
-        let connection = Connection::new(stream, peer, 0, self.tick());
-        match self.insert(connection) {
-            Some(slot) => self.check_after(slot, self.settings.handshake_timeout),
-            None => {
-                self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-                self.metrics().accept_errors.add(1);
+        let counted = !client_address::is_told_later(&self.settings, peer.ip());
+        if counted && !self.shared.addresses.enter(peer.ip(), self.settings.connections_per_ip_max) {
+            self.shared.release_connection(None);
+            let (status, _, message) = self.too_many(peer);
+            let answer = busy_answer(RefusalCause::PerIp, status, RETRY_S, &message);
+            return self.turn_away(stream, RefusalCause::PerIp, &answer);
+        }
+        let waiting = self.waiting(stream, peer, counted);
+        if self.shared.is_stopping() {
+            return self.seat(waiting, false);
+        }
+        let entry = self.shared.gate.enter(self.shard, self.shared.clock.nanos(), &self.settings);
+        let queue_max = self.settings.accept_queue_max;
+        match entry {
+            Entry::Inside => self.seat(waiting, true),
+            Entry::Waits => self.line_up(waiting),
+            Entry::Full => {
+                let message = format!("{queue_max} wait to be admitted, which is accept_queue_max");
+                self.send_off(waiting, self.settings.accept_queue_timeout, &message);
+            }
+            Entry::TooLong(wait) => {
+                let message = format!("it would take {} s to be admitted: more than accept_queue_timeout", secs(wait));
+                self.send_off(waiting, wait, &message);
             }
         }
     }
 
-    /// Answers somebody there is no place for, without keeping anything. What the socket does not take is lost.
-    fn turn_away(&mut self, stream: &mut TcpStream, cause: RefusalCause, message: &str) {
-        use std::io::{Read, Write};
-        self.metrics().refuse(cause);
-        let headers = [("Retry-After".to_owned(), "5".to_owned())];
-        let answer = error_answer(cause.label(), message, 503, &headers);
-        // Reading what has come keeps the kernel from answering with a reset that overtakes the answer.
-        let mut request = [0; 2048];
-        let _ = stream.read(&mut request);
-        let _ = stream.write(&answer);
-        let _ = stream.shutdown(std::net::Shutdown::Write);
+    /// Lets the next one in who waits and may, or sends off who has waited too long; false if there is none.
+    fn admit_one(&mut self) -> bool {
+        if let Some(waiting) = self.next_granted() {
+            self.seat(waiting, true);
+            return true;
+        }
+        let Some(waiting) = self.next_given_up() else { return false };
+        let patience = self.settings.accept_queue_timeout;
+        let message = format!("not admitted within {} s, which is accept_queue_timeout", secs(patience));
+        self.send_off(waiting, patience, &message);
+        true
+    }
+
+    /// Somebody is let in: a connection from now on.
+    fn seat(&mut self, waiting: Waiting, inside: bool) {
+        let Waiting { stream, peer, counted, .. } = waiting;
+        let mut connection = Connection::new(stream, peer, 0, self.tick());
+        (connection.inside, connection.counted) = (inside, counted);
+        if !counted && self.settings.client_address == ClientAddress::ProxyProtocol {
+            connection.proxy_header = ProxyHeader::Awaited;
+        }
+        match self.insert(connection) {
+            Some(slot) => self.check_after(slot, self.settings.handshake_timeout),
+            None => {
+                self.shared.release_connection(counted.then(|| peer.ip()));
+                self.metrics().accept_errors.add(1);
+                if inside {
+                    self.leave_gate_unseated();
+                }
+            }
+        }
+    }
+
+    /// Sends somebody off who cannot be admitted; when to come back is spread by half of it, so that not all come at once.
+    fn send_off(&mut self, waiting: Waiting, wait: Duration, message: &str) {
+        let Waiting { stream, peer, counted, .. } = waiting;
+        self.shared.release_connection(counted.then(|| peer.ip()));
+        let least = secs(wait).max(1);
+        let retry = least + u64::from(peer.port()) % (least / 2 + 2);
+        let answer = busy_answer(RefusalCause::AcceptQueue, 503, retry, message);
+        self.turn_away(stream, RefusalCause::AcceptQueue, &answer);
+    }
+
+    fn turn_away_without_descriptor(&mut self, stream: TcpStream) {
+        let cause = RefusalCause::FileDescriptors;
+        let answer = busy_answer(cause, 503, RETRY_S, "no file descriptor is left");
+        self.turn_away(stream, cause, &answer);
+    }
+
+    /// It is this client's connection, and is counted so. False if he has too many.
+    fn claim(&mut self, slot: u32, client: SocketAddr) -> bool {
+        let Self { connections, shared, settings, .. } = self;
+        let connection = &mut connections[slot as usize];
+        if connection.counted && !shared.addresses.is_same(connection.peer.ip(), client.ip()) {
+            shared.addresses.leave(connection.peer.ip());
+            connection.counted = false;
+        }
+        connection.peer = client;
+        if !connection.counted {
+            connection.counted = shared.addresses.enter(client.ip(), settings.connections_per_ip_max);
+        }
+        connection.counted
+    }
+
+    /// Whose connection it is was said by a header of one request only: it is the proxy's again.
+    fn disclaim(&mut self, slot: u32, proxy: SocketAddr) {
+        if client_address::header_name(&self.settings, proxy.ip()).is_none() {
+            return;
+        }
+        let connection = &mut self.connections[slot as usize];
+        if connection.counted {
+            self.shared.addresses.leave(connection.peer.ip());
+            connection.counted = false;
+        }
+        connection.peer = proxy;
+    }
+
+    /// The client of a request, whose connection is this one's as far as is known.
+    fn client_of(&self, known: SocketAddr, request: &Request<'_>) -> SocketAddr {
+        let Some(name) = client_address::header_name(&self.settings, known.ip()) else { return known };
+        let headers = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+        client_address::client(&self.settings, known, headers.map(|header| header.value))
+    }
+
+    /// What to answer to a client that has too many connections.
+    fn too_many(&self, client: SocketAddr) -> (u16, Vec<(String, String)>, String) {
+        let most = self.settings.connections_per_ip_max;
+        let message =
+            format!("there are {most} connections from the address {}, which is connections_per_ip_max", client.ip());
+        (429, vec![retry_after(RETRY_S)], message)
+    }
+
+    /// Whether a head, of which so many bytes are there, is refused for what it is.
+    fn judge_head(
+        &self,
+        bytes: usize,
+        parsed: &Result<Option<(Request<'_>, usize)>, HeadError>,
+    ) -> Option<HeadRefusal> {
+        let (limit, most) = (self.settings.head_bytes, self.settings.headers_max);
+        let too_large = |message| Some((RefusalCause::HeadTooLarge, 431, message));
+        match parsed {
+            Ok(head) if head.as_ref().map_or(bytes, |(_, length)| *length) > limit => {
+                too_large(format!("the head of the request is longer than head_bytes, which is {limit}"))
+            }
+            Ok(_) => None,
+            Err(HeadError::TooManyHeaders) => {
+                too_large(format!("the request has more headers than headers_max, which is {most}"))
+            }
+            Err(error) => Some((RefusalCause::MalformedHead, error.status(), error.to_string())),
+        }
     }
 
     /// An accepted upgrade becomes a WebSocket.
@@ -256,6 +461,7 @@ impl Core {
         connection.read_tick = tick;
         connection.message_tick = tick;
         connection.pinged_tick = tick;
+        self.leave_gate(slot);
         self.metrics().upgrades.add(1);
         self.metrics().open.add(1);
         if !answer.is_empty() {

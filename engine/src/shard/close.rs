@@ -179,6 +179,7 @@ impl Core {
             }
             State::Closing | State::Flushing | State::Lingering => {}
         }
+        self.leave_gate(slot);
         self.discard(slot, false);
         self.unbook_pending(slot);
         self.forget_inbound(slot);
@@ -203,9 +204,18 @@ impl Core {
         self.answer_and_close(slot, cause, bytes);
     }
 
+    /// Ends a connection that is not answered.
+    pub fn drop_unanswered(&mut self, slot: u32, cause: RefusalCause) {
+        self.metrics().refuse(cause);
+        // Counted already: not once more as gone.
+        self.at(slot).state = State::Flushing;
+        self.end(slot, CloseCause::PeerReset);
+    }
+
     /// Sends a whole answer and closes.
     pub fn answer_and_close(&mut self, slot: u32, cause: RefusalCause, answer: Vec<u8>) {
         self.metrics().refuse(cause);
+        self.leave_gate(slot);
         self.outbound(slot).push_control(answer);
         let connection = self.at(slot);
         connection.state = State::Flushing;

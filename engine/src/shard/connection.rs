@@ -112,6 +112,17 @@ pub struct Rare {
     pub timers: SmallVec<[HandlerTimer; 1]>,
 }
 
+/// What is known of the PROXY header in front of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyHeader {
+    /// None is asked for, or the proxy has spoken for itself.
+    None,
+    /// It is still to come, whole or in part.
+    Awaited,
+    /// It was there: the connection is somebody's behind the proxy.
+    Seen,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -138,6 +149,11 @@ pub struct Connection {
     pub throttled: bool,
     /// All has been read: the peer has ended its side.
     pub read_closed: bool,
+    /// Counted at the gate as one whose first request is not complete.
+    pub inside: bool,
+    /// Counted among the connections of its client's address, which is `peer`.
+    pub counted: bool,
+    pub proxy_header: ProxyHeader,
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,
     pub subscriptions: SmallVec<[Subscription; 1]>,
@@ -158,6 +174,7 @@ pub struct Connection {
     pub pinged_tick: u32,
     /// The tick for which the connection's next check is set; checks set earlier are void.
     pub check_tick: u32,
+    /// The client: the peer of the socket, or whom a trusted proxy names.
     pub peer: SocketAddr,
 }
 
@@ -182,6 +199,9 @@ impl Connection {
             ahead: false,
             throttled: false,
             read_closed: false,
+            inside: false,
+            counted: false,
+            proxy_header: ProxyHeader::None,
             session: Session::new(Role::Server),
             outbound: None,
             subscriptions: SmallVec::new(),

@@ -4,13 +4,13 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
+use super::admission::Admission;
 use super::connection::{Connection, State};
 use super::inbox::{Adoption, Inbox, Item};
 use super::log::CauseLog;
@@ -66,6 +66,10 @@ pub struct Core {
     pub dirty: Vec<u32>,
     /// Sockets that may have more to read than one turn takes.
     pub unread: VecDeque<(u32, u32)>,
+    /// Those of them whose head is not complete: they have to wait until the others have been served.
+    pub newcomers: VecDeque<(u32, u32)>,
+    /// Those who are no connections yet, or not any more.
+    pub admission: Admission,
     /// Connections that are behind, some of them perhaps no more.
     pub backlog: Vec<(u32, u32)>,
     /// Connections whose message is to be handled again.
@@ -110,6 +114,8 @@ impl Core {
             listed: VecDeque::new(),
             dirty: Vec::new(),
             unread: VecDeque::new(),
+            newcomers: VecDeque::new(),
+            admission: Admission::default(),
             backlog: Vec::new(),
             retrying: Vec::new(),
             calls: VecDeque::new(),
@@ -190,7 +196,7 @@ impl Core {
             let connection = self.connections.remove(slot as usize);
             self.generations[slot as usize] = (connection.generation + 1) & ((1 << GENERATION_BITS) - 1);
             self.metrics().connections.sub(1);
-            self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+            self.shared.release_connection(connection.counted.then(|| connection.peer.ip()));
         }
     }
 
@@ -243,6 +249,7 @@ impl Core {
         !(self.listed.is_empty()
             && self.dirty.is_empty()
             && self.unread.is_empty()
+            && self.newcomers.is_empty()
             && self.calls.is_empty()
             && self.adopted.is_empty()
             && self.ended.is_empty()

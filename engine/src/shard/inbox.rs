@@ -97,8 +97,10 @@ pub enum Command {
 pub struct Adoption {
     /// The socket, non-blocking.
     pub stream: TcpStream,
-    /// The peer.
+    /// The client.
     pub peer: SocketAddr,
+    /// Whether it is counted among the connections of that address.
+    pub counted: bool,
     /// The handler's data.
     pub data: Box<dyn Any + Send>,
     /// What it has beside.
@@ -112,7 +114,7 @@ pub struct Adoption {
 pub struct ConnectionInfo {
     /// Its name.
     pub id: ConnectionId,
-    /// The address of the peer.
+    /// The address of the client: of the peer, or what a trusted proxy says it is (port 0 if it does not say).
     pub peer: SocketAddr,
     /// How long ago it was accepted.
     pub age: Duration,

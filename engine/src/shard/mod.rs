@@ -1,14 +1,15 @@
 //! A shard: one thread, one loop, and the connections that are its own.
 //!
-//! A turn, in the order of [`Shard::turn`]: wait; [`accept`] and [`read`](self::read) what sockets bring, which calls the
-//! handler; take the [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what
-//! waits, once per connection; run the [`timer`]s; remove what has ended. [`rate`], [`memory`] and [`lifetime`] bound what a
-//! connection may send, what may wait for and from all of them together, and how long they may last. [`core`] owns the state, [`connection`] is one
-//! connection, [`subscribe`] and [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do,
-//! [`shared`] what all shards have in common.
+//! A turn, in the order of [`Shard::turn`]: wait; [`read`](self::read) what sockets bring, which calls the handler; take the
+//! [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what waits, once per
+//! connection; then, for a short while, see to newcomers ([`accept`], [`admission`]); run the [`timer`]s; remove what has
+//! ended. [`rate`], [`memory`] and [`lifetime`] bound what a connection may send, what may wait for and from all of them
+//! together, and how long they may last. [`core`] owns the state, [`connection`] is one connection, [`subscribe`] and [`close`](self::close) are the
+//! beginnings and ends, [`actions`] is what a handler may do, [`shared`] what all shards have in common.
 
 mod accept;
 mod actions;
+pub mod admission;
 mod close;
 mod connection;
 mod core;
@@ -33,7 +34,6 @@ pub mod write;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
@@ -145,6 +145,7 @@ impl<H: Handler> Shard<H> {
         self.core.fan_out();
         self.call_back();
         self.core.flush_dirty();
+        self.see_to_newcomers();
         self.run_timers();
         self.core.reap();
         self.core.tell_pending();
@@ -153,13 +154,11 @@ impl<H: Handler> Shard<H> {
     }
 
     /// How long to wait: not at all if there is work left.
-    fn timeout(&self) -> Option<Duration> {
+    fn timeout(&mut self) -> Option<Duration> {
         let busy = self.core.has_work() || (!self.accepting.is_empty() && !self.exhausted);
-        if busy || !self.core.own_inbox().may_sleep(&self.core.inbox) || self.has_to_stop() {
-            Some(Duration::ZERO)
-        } else {
-            self.patience()
-        }
+        let may_sleep = !busy && self.core.own_inbox().may_sleep(&self.core.inbox);
+        // Looked at after saying that it may sleep, as the flag is.
+        if !may_sleep || self.has_to_stop() || self.core.has_granted() { Some(Duration::ZERO) } else { self.patience() }
     }
 
     /// Whether it has been asked to stop and has not begun to. Looked at after saying that it may sleep: who asks before
@@ -191,7 +190,8 @@ impl<H: Handler> Shard<H> {
             (!self.core.backlog.is_empty()).then(|| self.next_backlog_check_at.saturating_duration_since(now));
         let stopping = self.stopping.as_ref().map(|_| stop::STEP);
         let exhausted = self.exhausted.then_some(EXHAUSTED);
-        [timer, retry, tick, backlog, stopping, exhausted].into_iter().flatten().min()
+        let admission = self.core.admission_patience();
+        [timer, retry, tick, backlog, stopping, exhausted, admission].into_iter().flatten().min()
     }
 
     fn take_events(&mut self, events: &Events) {
@@ -220,10 +220,12 @@ impl<H: Handler> Shard<H> {
             // It comes once, perhaps together with the last bytes: reading must go on to the end.
             self.core.at(slot).hung_up |= event.is_read_closed();
             if event.is_readable() || event.is_read_closed() {
-                self.read(slot);
+                match self.core.at(slot).state {
+                    State::Head => self.core.read_again(slot),
+                    _ => self.read(slot),
+                }
             }
         }
-        self.accept();
     }
 
     /// Calls the handler for a connection; a panic closes it. `None` if there is no such connection, or it panicked.
@@ -308,12 +310,13 @@ impl<H: Handler> Shard<H> {
 
     /// Takes over connections that were upgraded on the control plane.
     fn adopt(&mut self) {
-        for Adoption { stream, peer, data, terms, rest } in std::mem::take(&mut self.core.adopted) {
+        for Adoption { stream, peer, counted, data, terms, rest } in std::mem::take(&mut self.core.adopted) {
             let Ok(data) = data.downcast::<H::Data>() else { continue };
             let stream = mio::net::TcpStream::from_std(stream);
-            let connection = Connection::new(stream, peer, 0, self.core.tick());
+            let mut connection = Connection::new(stream, peer, 0, self.core.tick());
+            connection.counted = counted;
             let Some(slot) = self.core.insert(connection) else {
-                self.core.shared.connections.fetch_sub(1, Ordering::Relaxed);
+                self.core.shared.release_connection(counted.then(|| peer.ip()));
                 continue;
             };
             self.open(slot, *data, terms, Vec::new());

@@ -233,13 +233,14 @@ impl Core {
         }
     }
 
-    /// Has a socket read from in the next turn.
+    /// Has a socket read from in the next turn, or as soon as it is the turn of newcomers.
     pub(super) fn read_again(&mut self, slot: u32) {
         let connection = self.at(slot);
         if connection.state != State::Ended && !connection.unread {
             connection.unread = true;
-            let generation = connection.generation;
-            self.unread.push_back((slot, generation));
+            let entry = (slot, connection.generation);
+            let list = if connection.state == State::Head { &mut self.newcomers } else { &mut self.unread };
+            list.push_back(entry);
         }
     }
 

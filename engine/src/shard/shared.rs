@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,13 +16,16 @@ use prometheus_client::collector::Collector;
 use tokio::sync::mpsc;
 
 use super::WAKER;
+use super::admission::Gate;
 use super::ending::{Ending, Phase};
 use super::inbox::{AllInboxes, Inbox, Item};
 use super::mirror::Mirror;
+use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::events::Events;
 use crate::id::ConnectionId;
 use crate::metrics::{Count, ShardMetrics};
+use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
 use crate::pubsub::encoding::Encodings;
@@ -95,12 +98,16 @@ pub struct Shared {
     pub metrics: Vec<ShardMetrics>,
     /// Publications refused because an inbox was full; many threads add.
     pub overloaded: AtomicU64,
-    /// TCP connections on all shards.
+    /// TCP connections on all shards and the control plane, those who wait at the gate included.
     pub connections: AtomicUsize,
     /// Bytes held by all connections of messages half received or not yet handled.
     pub inbound_bytes: AtomicUsize,
     /// Bytes that wait for all connections whose sockets do not take them. Shards tell what has changed once a turn.
     pub pending_bytes: AtomicUsize,
+    /// Those of them whose client is known, by its address.
+    pub addresses: Addresses,
+    /// Who is let in.
+    pub gate: Gate,
     /// HTTP connections on the control plane now, and ever refused for their number.
     pub http_connections: AtomicUsize,
     /// Refusals counted by the control plane's upgrades.
@@ -147,6 +154,8 @@ pub struct ControlCounts {
     pub refused: Count,
     /// Panics of the handler while deciding them, and of routes.
     pub handler_panics: Count,
+    /// Heads and upgrades refused there for these causes; other upgrades only in `refused`.
+    pub refusals: [Count; RefusalCause::ALL.len()],
 }
 
 /// What an engine is given besides its settings.
@@ -202,6 +211,8 @@ impl Shared {
             connections: AtomicUsize::default(),
             inbound_bytes: AtomicUsize::default(),
             pending_bytes: AtomicUsize::default(),
+            addresses: Addresses::new(settings.ipv6_prefix_bits),
+            gate: Gate::new(shards),
             http_connections: AtomicUsize::default(),
             control: ControlCounts::default(),
             succession: SuccessionState::default(),
@@ -294,10 +305,25 @@ impl Shared {
         self.topics.histories.set_limit(settings.history_total_bytes);
     }
 
+    /// A TCP connection has ended; its client's address is given if it was counted there.
+    pub fn release_connection(&self, counted: Option<IpAddr>) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = counted {
+            self.addresses.leave(client);
+        }
+    }
+
     /// Whether nobody is let in any more.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.ending.has_reached(Phase::Stopping)
+    }
+
+    /// Whether upgrades come too late. If another process serves the same address they do not: whoever was still let in here
+    /// becomes a connection, and is told to come back with the others, instead of being refused.
+    #[must_use]
+    pub fn turns_away(&self) -> bool {
+        self.is_stopping() && !self.holdings.iter().any(|holding| holding.is_left_to_others())
     }
 
     /// Whether new connections are welcome.

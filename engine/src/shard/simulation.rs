@@ -215,8 +215,14 @@ impl Simulation {
         accepted.set_nodelay(true).unwrap();
         stream.set_nonblocking(true).unwrap();
         let shard = self.random.below(SHARDS);
-        let adoption =
-            Adoption { stream: accepted, peer, data: Box::new(()), terms: Terms::default(), rest: Vec::new() };
+        let adoption = Adoption {
+            stream: accepted,
+            peer,
+            counted: false,
+            data: Box::new(()),
+            terms: Terms::default(),
+            rest: Vec::new(),
+        };
         self.engine.shared().inboxes.0[shard].command(Command::Adopt(adoption)).unwrap();
         let before = self.handler.opened.lock().len();
         while self.handler.opened.lock().len() == before {
