@@ -31,7 +31,7 @@ use crate::net::client_address;
 use crate::net::handover::{Handover, HttpSocket};
 use crate::net::takeover::Holding;
 use crate::shard::inbox::{Adoption, Command};
-use crate::shard::{bad_header, shared::Shared, stop};
+use crate::shard::{bad_header, log::Meter, shared::Shared, stop};
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
 
 /// How long a route may take to answer, its request's body included.
@@ -80,6 +80,8 @@ pub struct Control<H: Handler> {
 pub struct Plane<H: Handler> {
     pub engine: EngineHandle,
     handler: Arc<H>,
+    /// What of refused upgrades has been logged lately.
+    told: Mutex<Meter>,
 }
 
 impl<H: Handler> Control<H> {
@@ -91,7 +93,13 @@ impl<H: Handler> Control<H> {
         private: Vec<(TcpListener, Arc<Holding>)>,
         sweep: Duration,
     ) -> Self {
-        Self { plane: Arc::new(Plane { engine, handler }), make_router, handovers, private, sweep }
+        Self {
+            plane: Arc::new(Plane { engine, handler, told: Mutex::default() }),
+            make_router,
+            handovers,
+            private,
+            sweep,
+        }
     }
 
     /// Runs until it is told to stop.
@@ -365,7 +373,7 @@ impl<H: Handler> Plane<H> {
         };
         match decided {
             Err(response) => {
-                self.engine.shared().control.refused.add(1);
+                self.tell_refused(arrival.client, response.status());
                 if client_address::header_name(settings, route.peer.ip()).is_some() {
                     // The next request may be somebody else's.
                     counted.lock().disclaim();
@@ -437,6 +445,16 @@ impl<H: Handler> Plane<H> {
         let mut response = refuse(429, RefusalCause::PerIp.label(), &message);
         response.headers_mut().insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("5"));
         response
+    }
+
+    /// Counts and logs a refused upgrade.
+    fn tell_refused(&self, peer: SocketAddr, status: StatusCode) {
+        let shared = self.engine.shared();
+        shared.control.refused.add(1);
+        if let Some(left_out) = self.told.lock().admit(shared.clock.nanos() / 1_000_000_000) {
+            let left_out = (left_out > 0).then_some(left_out);
+            tracing::info!(target: "fanfare::connections", %peer, status = status.as_u16(), left_out, "refused");
+        }
     }
 
     fn panicked(&self) -> Box<Response<Body>> {

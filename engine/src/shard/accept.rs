@@ -245,7 +245,7 @@ impl<H: Handler> Shard<H> {
         let handover = Handover { stream: connection.stream.into(), peer, client, proxied, counted, read };
         if !core.shared.handover.send(handover) {
             // The control plane has ended: so will this shard.
-            core.metrics().refuse(RefusalCause::HttpBusy);
+            core.tell_refused(client, RefusalCause::HttpBusy, 0, "the control plane has ended");
             core.shared.http_connections.fetch_sub(1, Ordering::Relaxed);
             core.shared.release_connection(counted.then(|| client.ip()));
         }

@@ -293,7 +293,8 @@ impl Core {
     /// closing it on a request that is still coming would be a reset that takes the answer with it.
     pub(super) fn turn_away(&mut self, mut stream: TcpStream, cause: RefusalCause, answer: &[u8]) {
         use std::io::{Read, Write};
-        self.metrics().refuse(cause);
+        let nowhere = ([0, 0, 0, 0], 0).into();
+        self.tell_answered(stream.peer_addr().unwrap_or(nowhere), cause, answer);
         let mut request = [0; 2048];
         let _ = stream.read(&mut request);
         let _ = stream.write(answer);

@@ -206,7 +206,7 @@ impl Core {
 
     /// Ends a connection that is not answered.
     pub fn drop_unanswered(&mut self, slot: u32, cause: RefusalCause) {
-        self.metrics().refuse(cause);
+        self.tell_refused(self.connections[slot as usize].peer, cause, 0, "it is not answered");
         // Counted already: not once more as gone.
         self.at(slot).state = State::Flushing;
         self.end(slot, CloseCause::PeerReset);
@@ -214,7 +214,7 @@ impl Core {
 
     /// Sends a whole answer and closes.
     pub fn answer_and_close(&mut self, slot: u32, cause: RefusalCause, answer: Vec<u8>) {
-        self.metrics().refuse(cause);
+        self.tell_answered(self.connections[slot as usize].peer, cause, &answer);
         self.leave_gate(slot);
         self.outbound(slot).push_control(answer);
         let connection = self.at(slot);

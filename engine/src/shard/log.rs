@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use super::core::Core;
 use crate::close::{CloseCause, RefusalCause};
 
+/// How much of an answer is looked at, in bytes.
+const ANSWER_SHOWN_MAX: usize = 1024;
 /// Lines a second for each cause on each shard.
 const LINES_PER_S: u32 = 10;
 
 /// What of one cause has been logged.
 #[derive(Debug, Clone, Copy, Default)]
-struct Meter {
+pub struct Meter {
     second: u64,
     lines: u32,
     left_out: u64,
@@ -19,7 +21,7 @@ struct Meter {
 
 impl Meter {
     /// Whether there may be a line now, and if so how many were left out before it.
-    fn admit(&mut self, second: u64) -> Option<u64> {
+    pub fn admit(&mut self, second: u64) -> Option<u64> {
         if self.second != second {
             (self.second, self.lines) = (second, 0);
         }
@@ -86,6 +88,12 @@ impl Core {
         );
     }
 
+    /// Counts and logs somebody who is answered with this instead of becoming a WebSocket.
+    pub fn tell_answered(&mut self, peer: SocketAddr, cause: RefusalCause, answer: &[u8]) {
+        let (status, why) = said(answer);
+        self.tell_refused(peer, cause, status, &why);
+    }
+
     /// Counts and logs somebody who does not become a WebSocket.
     pub fn tell_refused(&mut self, peer: SocketAddr, cause: RefusalCause, status: u16, why: &str) {
         self.metrics().refuse(cause);
@@ -103,9 +111,23 @@ impl Core {
     }
 }
 
+/// The status of an answer, and the beginning of its body.
+fn said(answer: &[u8]) -> (u16, String) {
+    let text = String::from_utf8_lossy(&answer[..answer.len().min(ANSWER_SHOWN_MAX)]);
+    let status = text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, body.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_says_its_status_and_why() {
+        assert_eq!(said(b"HTTP/1.1 429 Too Many Requests\r\nA: b\r\n\r\nno"), (429, "no".into()));
+        assert_eq!(said(b""), (0, String::new()));
+    }
 
     #[test]
     fn a_cause_has_so_many_lines_a_second_and_what_was_left_out_is_told_later() {

@@ -18,7 +18,7 @@ mod fan_out;
 pub mod inbox;
 mod inspect;
 mod lifetime;
-mod log;
+pub mod log;
 mod memory;
 pub mod mirror;
 mod rate;
