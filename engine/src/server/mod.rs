@@ -31,7 +31,7 @@ pub use config::{Config, Refused, Task};
 
 use self::auth::Auth;
 use self::config::reload::Reloads;
-use crate::{Engine, EngineBuilder, NameError, Pattern};
+use crate::{Engine, EngineBuilder, NameError, Pattern, TopicRules};
 
 /// The longest key of a publication, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -61,12 +61,17 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
     let builder = Engine::builder(App)
         .encoding(native::NativeEncoding)
         .settings(config.settings.clone())
-        .topics(config.topics.clone())
+        .topics(topic_rules(config))
         .shards(config.shards())
         .pin(config.pin)
         .http(move |engine| http::router(engine, site));
     let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };
     Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
+}
+
+/// The settings of topics, at the start and at every reload.
+pub(crate) fn topic_rules(config: &Config) -> TopicRules {
+    config.topics.clone()
 }
 
 /// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.
