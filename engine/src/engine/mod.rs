@@ -189,12 +189,12 @@ impl<H: Handler> EngineBuilder<H> {
     }
 }
 
-/// Offers the listeners to other processes, and waits until those that are replaced have given up their place.
+/// Offers the listeners to other processes, and waits until those that are replaced have given up their place: whoever
+/// replaces us next finds us.
 fn settle(engine: &EngineHandle, offers: Vec<(Arc<Holding>, Option<Predecessor>)>) {
     let (settling, settled) = mpsc::channel::<Infallible>();
     for (holding, predecessor) in offers {
-        let settling = predecessor.is_some().then(|| settling.clone());
-        engine.spawn(offer(engine.clone(), holding, predecessor, settling));
+        engine.spawn(offer(engine.clone(), holding, predecessor, settling.clone()));
     }
     drop(settling);
     // Nobody sends: it ends when all have dropped theirs.

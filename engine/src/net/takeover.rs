@@ -199,7 +199,7 @@ fn name(addr: SocketAddr) -> io::Result<unix::SocketAddr> {
 }
 
 /// Offers listeners to a successor for as long as this is polled; first lets the predecessor know that we serve now. Drops
-/// `settled` when the place of the predecessor is ours, or will not be.
+/// `settled` when they are offered, or will not be soon.
 pub async fn offer<S>(holding: &Holding, predecessor: Option<Predecessor>, settled: S) {
     let predecessor = match predecessor {
         Some(Predecessor(stream)) => confirm(holding.addr, stream).await,
@@ -251,8 +251,8 @@ async fn ended(mut stream: UnixStream) {
 async fn offer_name<S>(holding: &Holding, settled: S) {
     let mut settled = Some(settled);
     loop {
-        let listener = bind(holding.addr).await;
-        settled = settled.and(None);
+        let listener = bind(holding.addr, &mut settled).await;
+        settled = None;
         let Some(listener) = listener else { return std::future::pending().await };
         let mut successor = serve(holding, &listener).await;
         let _keeper = holding.keep();
@@ -266,7 +266,7 @@ async fn offer_name<S>(holding: &Holding, settled: S) {
 }
 
 /// Gets the name, however long that takes; `None` if it cannot be had.
-async fn bind(addr: SocketAddr) -> Option<UnixListener> {
+async fn bind<S>(addr: SocketAddr, settled: &mut Option<S>) -> Option<UnixListener> {
     let mut told = false;
     loop {
         let bound = name(addr).and_then(|name| unix::UnixListener::bind_addr(&name)).and_then(|listener| {
@@ -276,6 +276,8 @@ async fn bind(addr: SocketAddr) -> Option<UnixListener> {
         match bound {
             Ok(listener) => return Some(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                // Who replaces somebody finds the name free: this is somebody else.
+                *settled = None;
                 if !std::mem::replace(&mut told, true) {
                     tracing::debug!(address = %addr, "another process still offers its listeners here");
                 }

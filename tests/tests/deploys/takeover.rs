@@ -63,7 +63,18 @@ fn assert_only_answers(outcomes: &BTreeMap<Outcome, u64>) {
     assert!(late * 100 < all, "{outcomes:?}");
 }
 
-/// Stands still in every upgrade until it is told to go on, as a process that is stopped would.
+/// Opens with its end, so that an engine that stands still before it can end, too.
+#[derive(Default)]
+struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        *self.0.0.lock().expect("nobody panics here") = true;
+        self.0.1.notify_all();
+    }
+}
+
+/// Stands still in every upgrade until the gate opens, as a process that is stopped would.
 struct Stuck(Arc<(Mutex<bool>, Condvar)>);
 
 impl Handler for Stuck {
@@ -83,8 +94,9 @@ impl Handler for Stuck {
 
 #[test]
 fn who_waits_to_be_accepted_by_an_engine_that_stands_still_is_served_by_the_next_one() {
-    let gate = Arc::new((Mutex::new(false), Condvar::new()));
-    let stuck = Engine::builder(Stuck(gate.clone())).shards(2).listen(any_port()).start().expect("it starts");
+    let open = Arc::default();
+    let stuck = Engine::builder(Stuck(Arc::clone(&open))).shards(2).listen(any_port()).start().expect("it starts");
+    let gate = Gate(open);
     let addr = stuck.local_addrs()[0];
     // One for each shard keeps it busy; more may be needed, as the kernel spreads them as it likes.
     let mut busy: Vec<Raw> = Vec::new();
@@ -109,9 +121,7 @@ fn who_waits_to_be_accepted_by_an_engine_that_stands_still_is_served_by_the_next
         assert_eq!(status, if n % 2 == 0 { 101 } else { 200 });
     }
     drop(waiting);
-    *gate.0.lock().expect("nobody panics here") = true;
-    gate.1.notify_all();
-    drop(busy);
+    drop((gate, busy));
     stuck.shutdown();
     assert!(all_reach(addr, "second"));
     second.shutdown();
