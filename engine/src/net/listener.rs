@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::takeover::Holding;
@@ -76,6 +77,13 @@ pub fn probe(addr: SocketAddr) -> io::Result<()> {
     socket.listen(1)
 }
 
+/// Held alone by whoever gives up his reserved descriptor, until he has one again: otherwise another thread would accept with
+/// it, and nothing be left to refuse with. Descriptors are the process's, so is this.
+static DESCRIPTORS: RwLock<()> = RwLock::new(());
+
+/// Nobody else accepts meanwhile; kept until [`Acceptor::lay_aside`] has been called.
+pub type Alone = RwLockWriteGuard<'static, ()>;
+
 /// Accepts connections of one listener. Out of file descriptors it gives up a reserved one to accept and refuse, so that an
 /// edge-triggered listener never falls silent.
 #[derive(Debug)]
@@ -90,8 +98,9 @@ pub struct Acceptor {
 pub enum Accepted {
     /// A connection.
     Connection(TcpStream, SocketAddr),
-    /// A connection for which there is no file descriptor; it is to be told so and dropped.
-    NoDescriptor(TcpStream),
+    /// A connection for which there is no file descriptor; it is to be told so and dropped, and then one is to be laid aside
+    /// again.
+    NoDescriptor(TcpStream, Alone),
     /// Nobody waits.
     Nobody,
     /// This one failed; there may be others.
@@ -118,12 +127,21 @@ impl Acceptor {
         &mut self.listener
     }
 
-    /// Accepts one connection.
-    pub fn accept(&mut self) -> Accepted {
+    /// Lays a descriptor aside again, if none is.
+    pub fn lay_aside(&mut self) {
         if self.reserve.is_none() {
             self.reserve = File::open("/dev/null").ok();
         }
-        match self.listener.accept() {
+    }
+
+    /// Accepts one connection.
+    pub fn accept(&mut self) -> Accepted {
+        let accepted = {
+            let _together = DESCRIPTORS.read();
+            self.lay_aside();
+            self.listener.accept()
+        };
+        match accepted {
             Ok((stream, peer)) => Accepted::Connection(stream, peer),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
             Err(error) => match error.raw_os_error() {
@@ -136,14 +154,18 @@ impl Acceptor {
     }
 
     fn accept_to_refuse(&mut self) -> Accepted {
+        let alone = DESCRIPTORS.write();
         if self.reserve.take().is_none() {
             return Accepted::Exhausted;
         }
         match self.listener.accept() {
-            Ok((stream, _)) => Accepted::NoDescriptor(stream),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
-            // Another thread was faster.
-            Err(_) => Accepted::Exhausted,
+            Ok((stream, _)) => Accepted::NoDescriptor(stream, alone),
+            Err(error) => {
+                self.lay_aside();
+                // Else a part of the program that accepts nothing was faster.
+                let is_nobody = error.kind() == io::ErrorKind::WouldBlock;
+                if is_nobody { Accepted::Nobody } else { Accepted::Exhausted }
+            }
         }
     }
 }

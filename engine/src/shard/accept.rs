@@ -67,7 +67,11 @@ impl<H: Handler> Shard<H> {
         while let Some(listener) = self.accepting.first().copied().filter(|_| !self.exhausted) {
             match self.acceptors[listener].accept() {
                 Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
-                Accepted::NoDescriptor(stream) => self.core.turn_away_without_descriptor(stream),
+                Accepted::NoDescriptor(stream, alone) => {
+                    self.core.turn_away_without_descriptor(stream);
+                    self.acceptors[listener].lay_aside();
+                    drop(alone);
+                }
                 Accepted::Failed => self.core.metrics().accept_errors.add(1),
                 Accepted::Nobody => {
                     self.accepting.swap_remove(0);
@@ -76,6 +80,7 @@ impl<H: Handler> Shard<H> {
                 // Tried again a little later.
                 Accepted::Exhausted => {
                     self.core.metrics().accept_errors.add(1);
+                    self.core.part_with_all();
                     self.exhausted = true;
                     return false;
                 }
@@ -104,7 +109,7 @@ impl<H: Handler> Shard<H> {
             for _ in 0..2 * BACKLOG {
                 match acceptor.accept() {
                     Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
-                    Accepted::NoDescriptor(_) | Accepted::Failed => {}
+                    Accepted::NoDescriptor(..) | Accepted::Failed => {}
                     Accepted::Nobody | Accepted::Exhausted => break,
                 }
             }
@@ -388,6 +393,8 @@ impl Core {
         let cause = RefusalCause::FileDescriptors;
         let answer = busy_answer(cause, 503, RETRY_S, "no file descriptor is left");
         self.turn_away(stream, cause, &answer);
+        // They hold descriptors for politeness only.
+        self.part_with_all();
     }
 
     /// It is this client's connection, and is counted so. False if he has too many.

@@ -317,6 +317,11 @@ impl Core {
         }
     }
 
+    /// Closes them all: their descriptors are needed.
+    pub(super) fn part_with_all(&mut self) {
+        self.admission.parting.clear();
+    }
+
     /// How long there is nothing to do about those who wait or part.
     pub(super) fn admission_patience(&self) -> Option<Duration> {
         let nanos = self.shared.clock.nanos();
