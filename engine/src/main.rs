@@ -3,10 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::{self, ExitCode};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use fanfare::server::{self, Options};
+use fanfare::server::{self, Auth, AuthSettings, Options};
 use fanfare::{Engine, EngineHandle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,7 +32,8 @@ fn run(options: &Options) -> io::Result<()> {
     // Before the first thread, so that no signal finds its default still in place.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     raise_open_files_limit();
-    let engine = server::builder(options).start()?;
+    let auth = Arc::new(Auth::new(&AuthSettings::default()).map_err(io::Error::other)?);
+    let engine = server::builder(options, &auth).start()?;
     announce(&engine);
     end_on_failure(engine.handle().clone());
     signals.forever().next();

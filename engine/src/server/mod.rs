@@ -5,6 +5,7 @@
 //! | [`options`] | the command line, checked: every refusal names the setting, the value seen and what is allowed |
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
 //! | [`auth`] | who a client is, and what it may do |
+//! | `member` | the one behind an open connection: a token in a message, its end, a new one |
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
@@ -17,12 +18,16 @@ pub mod app;
 pub mod auth;
 pub mod http;
 pub mod json;
+mod member;
 pub mod native;
 pub mod options;
 pub mod query;
 pub mod raw;
 
+use std::sync::Arc;
+
 pub use app::App;
+pub use auth::{Auth, AuthSettings};
 pub use options::Options;
 
 use crate::{Engine, EngineBuilder, NameError, Pattern};
@@ -37,16 +42,20 @@ pub const PAGE_MAX: usize = 1000;
 pub const PAGE_DEFAULT: usize = 100;
 
 /// The engine as the binary runs it, ready to be started: the same for `main` and for tests within a process.
-pub fn builder(options: &Options) -> EngineBuilder<App> {
+pub fn builder(options: &Options, auth: &Arc<Auth>) -> EngineBuilder<App> {
     let (settings, files) = (options.settings(), options.files.clone());
-    let site = http::Site { files, origins: settings.origins.clone(), message_bytes: settings.message_bytes };
-    let builder = Engine::builder(App)
+    let (origins, message_bytes) = (settings.origins.clone(), settings.message_bytes);
+    let site = http::Site { files, origins, message_bytes, auth: auth.clone() };
+    let builder = Engine::builder(App::new(auth.clone()))
         .encoding(native::NativeEncoding)
         .settings(settings)
         .topics(options.topic_rules())
         .shards(options.shards())
         .pin(options.pin)
-        .http(move |engine| http::router(engine, site));
+        .http(move |engine| {
+            site.auth.add_metrics(&engine);
+            http::router(engine, site)
+        });
     options.listen.iter().fold(builder, |builder, address| builder.listen(*address))
 }
 

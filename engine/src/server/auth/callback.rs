@@ -226,8 +226,7 @@ impl Callback {
             .header(ACCEPT, "application/json")
             .body(Full::new(Bytes::from(body.to_string())))
             .map_err(|error| Failure::Unreachable(error.to_string()))?;
-        let response =
-            self.client.request(request).await.map_err(|error| Failure::Unreachable(causes(&error)))?;
+        let response = self.client.request(request).await.map_err(|error| Failure::Unreachable(causes(&error)))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => return Ok(Said::Unknown),

@@ -168,8 +168,7 @@ fn patterns(kind: &str, texts: &[String]) -> Result<Vec<Pattern>, Denied> {
         )));
     }
     let read = |text: &String| {
-        Pattern::new(text)
-            .map_err(|error| Denied::Claims(format!("'permissions.{kind}' has '{}': {error}", cut(text))))
+        Pattern::new(text).map_err(|error| Denied::Claims(format!("'permissions.{kind}' has '{}': {error}", cut(text))))
     };
     texts.iter().map(read).collect()
 }

@@ -245,7 +245,9 @@ mod tests {
         for host in ["127.0.0.1", "127.0.0.1:8080", "[::1]", "[::1]:8080", "localhost", "LocalHost:1", "10.0.0.1:80"] {
             assert!(headers(&[("host", host)]).names_address(), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example:8080", "127.0.0.1.evil.example", "", "[evil]", "[::1", "::1:x"] {
+        for host in
+            ["evil.example", "localhost.evil.example:8080", "127.0.0.1.evil.example", "", "[evil]", "[::1", "::1:x"]
+        {
             assert!(!headers(&[("host", host)]).names_address(), "{host}");
         }
         assert!(!headers(&[]).names_address());

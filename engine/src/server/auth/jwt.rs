@@ -64,6 +64,9 @@ impl Verifier {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Denied::TooLong);
         }
+        if !Self::is_jwt(token) {
+            return Err(Denied::Malformed);
+        }
         let (message, signature) = token.rsplit_once('.').ok_or(Denied::Malformed)?;
         let (header, payload) = message.split_once('.').ok_or(Denied::Malformed)?;
         let (header, signature) = (decode(header)?, decode(signature)?);

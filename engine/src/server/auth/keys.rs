@@ -210,7 +210,7 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let rest = der.strip_prefix(&[tag])?;
     let (first, rest) = rest.split_first()?;
     let (length, rest) = match *first {
-        short @ 0..0x80 => (usize::from(short), rest),
+        short @ 0..=0x7f => (usize::from(short), rest),
         0x81 => rest.split_first().map(|(length, rest)| (usize::from(*length), rest))?,
         0x82 => rest.split_first_chunk::<2>().map(|(length, rest)| (usize::from(u16::from_be_bytes(*length)), rest))?,
         _ => return None,
@@ -345,7 +345,9 @@ fn read_jwk(jwk: &Value) -> Result<Option<(Option<String>, Key)>, String> {
         return Ok(None);
     }
     if kty != "oct" && jwk.get("d").is_some() {
-        return Err("it is a private key, which has no business on this machine: leave out 'd' and what belongs to it".into());
+        return Err(
+            "it is a private key, which has no business on this machine: leave out 'd' and what belongs to it".into()
+        );
     }
     let key = match algorithm {
         Algorithm::Hs256 => Key::secret(&bytes("k")?)?,
