@@ -37,12 +37,6 @@ impl Identity {
         Self { permissions, ..Self::default() }
     }
 
-    /// Who has shown the token that may do everything.
-    #[must_use]
-    pub fn everything() -> Self {
-        Self { permissions: Permissions::everything(), is_authenticated: true, ..Self::default() }
-    }
-
     /// What claims and roles make of somebody.
     #[must_use]
     pub fn new(claims: Claims, roles: &[Role], leeway_s: u64) -> Self {

@@ -77,8 +77,10 @@ pub enum Verdict {
 pub struct Auth {
     state: ArcSwap<State>,
     metrics: Arc<AuthMetrics>,
-    /// Who has the token that may do everything, or is on this machine.
+    /// Who has the token that may do everything.
     everything: Arc<Identity>,
+    /// Who is on this machine, or comes over a listener for operators, and has shown nothing.
+    trusted: Arc<Identity>,
     /// Everybody, if nobody is asked who he is.
     everybody: Arc<Identity>,
 }
@@ -99,7 +101,8 @@ impl Auth {
         Ok(Self {
             state: ArcSwap::from_pointee(State::new(settings, &metrics)?),
             metrics,
-            everything: Arc::new(Identity::everything()),
+            everything: Arc::new(Identity { is_authenticated: true, ..Identity::nobody(Permissions::everything()) }),
+            trusted: Arc::new(Identity::nobody(Permissions::everything())),
             everybody: Arc::new(Identity::nobody(Permissions::all_topics())),
         })
     }
@@ -207,7 +210,7 @@ impl Auth {
             return state.anonymous.clone();
         }
         let trusts_local = is_local && state.settings.api_on_loopback;
-        Some(if trusts_local { self.everything.clone() } else { self.everybody.clone() })
+        Some(if trusts_local { self.trusted.clone() } else { self.everybody.clone() })
     }
 
     /// Finds out who an HTTP request is from, for all that it wants to do.
@@ -229,7 +232,7 @@ impl Auth {
     async fn find(&self, arrival: &Arrival, headers: &http::HeaderMap) -> Result<Arc<Identity>, Denied> {
         let state = self.state();
         if state.is_exempt(arrival, headers) {
-            return Ok(self.everything.clone());
+            return Ok(self.trusted.clone());
         }
         let credentials = Credentials {
             token: headers.bearer().or_else(|| headers.cookie_value(state.settings.cookie.as_deref()?)),
