@@ -2,7 +2,7 @@
 //!
 //! | Module | Its promise |
 //! |---|---|
-//! | [`options`] | the command line, checked: every refusal names the setting, the value seen and what is allowed |
+//! | [`config`] | flags, environment and file, checked: every refusal names the setting, the value seen and what is allowed |
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
 //! | [`auth`] | who a client is, and what it may do |
 //! | `member` | the one behind an open connection: a token in a message, its end, a new one |
@@ -16,11 +16,11 @@
 
 pub mod app;
 pub mod auth;
+pub mod config;
 pub mod http;
 pub mod json;
 mod member;
 pub mod native;
-pub mod options;
 pub mod query;
 pub mod raw;
 
@@ -28,8 +28,9 @@ use std::sync::Arc;
 
 pub use app::App;
 pub use auth::{Auth, AuthSettings};
-pub use options::Options;
+pub use config::{Config, Refused, Task};
 
+use self::config::reload::Reloads;
 use crate::{Engine, EngineBuilder, NameError, Pattern};
 
 /// The longest key of a publication, in bytes.
@@ -42,21 +43,32 @@ pub const PAGE_MAX: usize = 1000;
 pub const PAGE_DEFAULT: usize = 100;
 
 /// The engine as the binary runs it, ready to be started: the same for `main` and for tests within a process.
-pub fn builder(options: &Options, auth: &Arc<Auth>) -> EngineBuilder<App> {
-    let (settings, files) = (options.settings(), options.files.clone());
-    let (origins, message_bytes) = (settings.origins.clone(), settings.message_bytes);
-    let site = http::Site { files, origins, message_bytes, auth: auth.clone() };
-    let builder = Engine::builder(App::new(auth.clone()))
+///
+/// # Errors
+/// A key that cannot be read, as a sentence.
+pub fn builder(config: &Config) -> Result<EngineBuilder<App>, String> {
+    prepare(config).map(|(builder, _)| builder)
+}
+
+/// The same, and how its configuration is read again.
+///
+/// # Errors
+/// As [`builder`].
+pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), String> {
+    let auth = Arc::new(Auth::new(&config.auth)?);
+    let reloads = Arc::new(Reloads::new(config.clone(), Arc::clone(&auth)));
+    let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
+    let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
-        .settings(settings)
-        .topics(options.topic_rules())
-        .shards(options.shards())
-        .pin(options.pin)
+        .settings(config.settings.clone())
+        .topics(config.topics.clone())
+        .shards(config.shards())
+        .pin(config.pin)
         .http(move |engine| {
             site.auth.add_metrics(&engine);
             http::router(engine, site)
         });
-    options.listen.iter().fold(builder, |builder, address| builder.listen(*address))
+    Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
 }
 
 /// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.

@@ -121,6 +121,12 @@ pub struct ConnectionInfo {
     pub subscriptions: usize,
     /// What waits for it.
     pub pending: Pending,
+    /// Bytes read from its socket, the head of the upgrade included.
+    pub bytes_in: u64,
+    /// Bytes its socket has taken.
+    pub bytes_out: u64,
+    /// Whole messages received; wraps at 2^32.
+    pub messages_in: u32,
     /// `open` or `closing`.
     pub state: &'static str,
 }

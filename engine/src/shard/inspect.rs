@@ -32,6 +32,9 @@ impl Core {
             idle: since(connection.read_tick),
             subscriptions: connection.subscriptions.len(),
             pending: pending.map(|o| Pending { messages: o.messages(), bytes: o.bytes() }).unwrap_or_default(),
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+            messages_in: connection.messages_in,
             state,
         })
     }

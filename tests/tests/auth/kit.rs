@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare::server::auth::{Auth, AuthSettings, CallbackSettings, JwtKey, Role};
 use fanfare::server::{App, http, native};
-use fanfare::{Engine, Origins, Settings, TopicRules, TopicSettings};
+use fanfare::{Engine, Settings, TopicRules, TopicSettings};
 use fanfare_tests::http::Response;
 use fanfare_tests::{Client, Http, eventually};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -48,8 +48,7 @@ impl Fanfare {
         change(&mut settings);
         let auth = Arc::new(Auth::new(&settings).expect("good settings"));
         let engine_settings = Settings { shutdown_timeout: Duration::from_secs(2), ..Settings::default() };
-        let message_bytes = engine_settings.message_bytes;
-        let site = http::Site { files: None, origins: Origins::default(), message_bytes, auth: auth.clone() };
+        let site = http::Site { files: None, reloads: None, auth: auth.clone() };
         let topics = TopicRules::new(TopicSettings { history_messages: 100, ..TopicSettings::default() });
         let engine = Engine::builder(App::new(auth.clone()))
             .encoding(native::NativeEncoding)

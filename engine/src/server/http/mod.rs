@@ -1,7 +1,8 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
-//! [`publish`] changes something, [`inspect`] tells what there is, [`pages`] serves files, [`body`] bounds what
-//! requests bring, [`access`] says who may do what, and [`error`] is every answer that is no success.
+//! [`publish`] changes something, [`inspect`] tells what there is, [`reload`] reads the configuration again, [`pages`] serves
+//! files, [`body`] bounds what requests bring, [`access`] says who may do what, and [`error`] is every answer that is no
+//! success.
 
 pub mod access;
 pub mod body;
@@ -9,6 +10,7 @@ pub mod error;
 pub mod inspect;
 pub mod pages;
 pub mod publish;
+pub mod reload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRAD
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::server::Auth;
+use crate::server::config::reload::Reloads;
 use crate::{EngineHandle, Origins};
 use body::BodyBudget;
 use error::ApiError;
@@ -31,12 +34,10 @@ use error::ApiError;
 pub struct Site {
     /// The directory of static files, if there is one.
     pub files: Option<PathBuf>,
-    /// Pages of which origins may change something.
-    pub origins: Origins,
-    /// The longest body, in bytes.
-    pub message_bytes: usize,
     /// Who decides what a request may do.
     pub auth: Arc<Auth>,
+    /// The configuration, if it can be read again.
+    pub reloads: Option<Arc<Reloads>>,
 }
 
 /// What every route has at hand.
@@ -51,10 +52,14 @@ type Shared = State<Arc<Service>>;
 
 /// All of it.
 pub fn router(engine: EngineHandle, site: Site) -> Router {
+    if let Some(reloads) = &site.reloads {
+        reloads.register(&engine);
+    }
     let service = Arc::new(Service { engine, site, bodies: BodyBudget::default() });
     let api = Router::new()
         .route("/publish", post(publish::one))
         .route("/batch", post(publish::batch))
+        .route("/reload", post(reload::reload))
         .route("/info", get(inspect::info))
         .route("/topics", get(inspect::topics))
         .route("/topics/{topic}", get(inspect::topic))
@@ -83,7 +88,7 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
 /// machine perhaps. It cannot forge the `Origin`, so what changes something goes by that, as the WebSockets do.
 async fn same_origin(State(service): Shared, request: Request, next: Next) -> Result<Response, ApiError> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_safe && !is_allowed(&service.site.origins, request.headers()) {
+    if !is_safe && !is_allowed(&service.engine.settings().origins, request.headers()) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "origin_not_allowed",

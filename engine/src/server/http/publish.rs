@@ -35,7 +35,7 @@ pub(super) async fn one(
     let key = query.text("key").map(check_key).transpose()?;
     let flags = [("1", true), ("true", true), ("0", false), ("false", false)];
     let is_binary = query.choice("binary", &flags)?.unwrap_or(false);
-    let body = service.bodies.read(body, service.site.message_bytes).await?;
+    let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let message = if is_binary { Message::Binary(body.bytes()) } else { Message::Text(as_text(body.bytes())?) };
     let published = service.engine.publish_with(topic, message, Publish { key, others: false })?;
     ok(&receipt(topic, &published))
@@ -79,7 +79,7 @@ pub(super) async fn batch(
     body: Body,
 ) -> Result<Response, ApiError> {
     Query::parse(uri.query(), &[])?;
-    let body = service.bodies.read(body, service.site.message_bytes).await?;
+    let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let text = as_text(body.bytes())?.trim_ascii();
     let is_array = text.starts_with('[');
     let items = if is_array { array(text)? } else { lines(text) };
