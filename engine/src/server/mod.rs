@@ -6,6 +6,7 @@
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
 //! | [`auth`] | who a client is, and what it may do |
 //! | [`events`] | the event log on standard error |
+//! | `member` | the one behind an open connection: a token in a message, its end, a new one |
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod events;
 pub mod http;
 pub mod json;
+mod member;
 pub mod native;
 pub mod query;
 pub mod raw;
@@ -27,9 +29,9 @@ pub mod raw;
 use std::sync::Arc;
 
 pub use app::App;
+pub use auth::{Auth, AuthSettings};
 pub use config::{Config, Refused, Task};
 
-use self::auth::Auth;
 use self::config::reload::Reloads;
 use crate::{Engine, EngineBuilder, NameError, Pattern, TopicRules};
 
@@ -56,15 +58,18 @@ pub fn builder(config: &Config) -> Result<EngineBuilder<App>, String> {
 /// As [`builder`].
 pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), String> {
     let auth = Arc::new(Auth::new(&config.auth)?);
-    let reloads = Arc::new(Reloads::new(config.clone(), auth));
-    let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)) };
-    let builder = Engine::builder(App)
+    let reloads = Arc::new(Reloads::new(config.clone(), Arc::clone(&auth)));
+    let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
+    let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
         .settings(config.settings.clone())
         .topics(topic_rules(config))
         .shards(config.shards())
         .pin(config.pin)
-        .http(move |engine| http::router(engine, site));
+        .http(move |engine| {
+            site.auth.add_metrics(&engine);
+            http::router(engine, site)
+        });
     let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };
     Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
 }

@@ -1,9 +1,10 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
 //! [`publish`] changes something, [`inspect`] tells what there is, [`reload`] reads the configuration again, [`pages`] serves
-//! files, [`body`] bounds what
-//! requests bring, and [`error`] is every answer that is no success.
+//! files, [`body`] bounds what requests bring, [`access`] says who may do what, and [`error`] is every answer that is no
+//! success.
 
+pub mod access;
 pub mod body;
 pub mod error;
 pub mod inspect;
@@ -22,16 +23,19 @@ use axum::routing::{delete, get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::server::Auth;
 use crate::server::config::reload::Reloads;
 use crate::{EngineHandle, Origins};
 use body::BodyBudget;
 use error::ApiError;
 
 /// What the HTTP service needs to know besides the engine.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// The directory of static files, if there is one.
     pub files: Option<PathBuf>,
+    /// Who decides what a request may do.
+    pub auth: Arc<Auth>,
     /// The configuration, if it can be read again.
     pub reloads: Option<Arc<Reloads>>,
 }
@@ -63,12 +67,15 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
         .route("/connections", get(inspect::connections))
         .route("/connections/{id}", delete(inspect::close))
         .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), access::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), same_origin));
+    let metrics =
+        get(inspect::metrics).layer(middleware::from_fn_with_state(Arc::clone(&service), access::guard_server));
     Router::new()
         .nest("/api", api)
         .route("/healthz", get(inspect::health))
         .route("/readyz", get(inspect::ready))
-        .route("/metrics", get(inspect::metrics))
+        .route("/metrics", metrics)
         .route("/ws", get(upgrade_required))
         .route("/topics/{topic}", get(upgrade_required))
         .fallback(pages::serve)
