@@ -1,6 +1,8 @@
 //! The handler of the binary: the path of the upgrade chooses the protocol, and each connection keeps to its own.
 
-use super::{native, raw};
+use std::any::Any;
+
+use super::{native, orders, raw};
 use crate::{Context, Decision, Handler, Message, Refusal, Upgrade};
 
 /// The program that `fanfare` runs on the engine. It keeps nothing but what each connection needs.
@@ -44,6 +46,11 @@ impl Handler for App {
             }
             Client::Native => native::message(ctx, message),
         }
+    }
+
+    fn told(&self, ctx: &mut Context<'_, Client>, word: &(dyn Any + Send + Sync)) {
+        let is_native = matches!(ctx.data(), Client::Native);
+        orders::carry_out(ctx, is_native, word);
     }
 }
 

@@ -8,6 +8,8 @@
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
+//! | [`orders`] | what the API does for connections: subscribes, unsubscribes, sends |
+//! | [`sys`] | the topics `$sys.…`: how the server is, every second; [`stats_line`] shows it in the terminal |
 //! | [`json`] | how a publication is written as JSON, for all of them |
 //! | [`query`] | query parameters, strictly |
 //!
@@ -19,8 +21,11 @@ pub mod http;
 pub mod json;
 pub mod native;
 pub mod options;
+pub mod orders;
 pub mod query;
 pub mod raw;
+pub mod stats_line;
+pub mod sys;
 
 pub use app::App;
 pub use options::Options;
@@ -29,6 +34,9 @@ use crate::{Engine, EngineBuilder, NameError, Pattern};
 
 /// The longest key of a publication, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
+
+/// The longest subject, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 1024;
 
 /// The most that one answer lists: publications of a history, topics, connections.
 pub const PAGE_MAX: usize = 1000;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::app::Client;
 use super::check_name;
 use super::query::{BadQuery, Query, cut, percent_decode};
+use super::sys::{self, Reserved};
 use crate::{Context, Message, Position, Publish, PublishError, Refusal, Subscribe, SubscribeError};
 
 /// The close code when `since` cannot be honoured whole: the client knows it has missed something.
@@ -66,6 +67,12 @@ pub(super) fn accept(topic: &str, query: Option<&str>) -> Result<Raw, Refusal> {
     let raw = parse(topic, query).map_err(|BadQuery(message)| bad_query(&message))?;
     if is_pattern && raw.mode != Mode::Subscribe {
         return Err(bad_query("a pattern can only be subscribed to: with it, mode must be 'subscribe'"));
+    }
+    if raw.mode != Mode::Subscribe
+        && let Err(reserved) = sys::check_publish(&raw.topic)
+    {
+        let message = format!("{reserved}: with it, mode must be 'subscribe'");
+        return Err(Refusal::new(403).error(Reserved::CODE, &message));
     }
     if is_pattern && raw.subscribe.as_ref().is_some_and(|subscribe| subscribe.since.is_some() || subscribe.history > 0)
     {

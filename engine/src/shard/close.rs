@@ -112,6 +112,7 @@ impl Core {
     /// yet, first. Exactly once for every open connection.
     fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
         self.leave_all(slot);
+        self.forget_subject(slot);
         let connection = self.at(slot);
         (connection.deferred, connection.retrying) = (0, false);
         let rare = connection.rare();
@@ -157,6 +158,7 @@ impl Core {
             State::Head => self.metrics().refuse(RefusalCause::Gone),
             State::Closing | State::Flushing | State::Lingering => {}
         }
+        self.forget_subject(slot);
         self.discard(slot, false);
         let behind = self.at(slot).behind;
         if behind {

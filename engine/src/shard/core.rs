@@ -2,17 +2,18 @@
 //! Everything that does not call the handler happens here; what the handler is to be told is put on [`Core::calls`].
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use hashbrown::HashMap;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::connection::{Connection, State};
-use super::inbox::{Adoption, Inbox, Item};
+use super::inbox::{Adoption, Inbox, Item, Word};
 use super::shared::Shared;
 use super::timer::{TICK_MS, Timer, Wheel};
 use crate::config::Settings;
@@ -38,6 +39,8 @@ pub enum Call {
     Sent(u64, bool),
     /// A timer has run out, unless it is cancelled before the handler is told.
     Timer(Timer),
+    /// The program says something to it.
+    Told(Word),
     /// A deferral has been completed.
     Resume(Option<Box<dyn Any + Send>>),
     /// The connection has ended.
@@ -57,6 +60,8 @@ pub struct Core {
     /// By slot; the generation of its present or next connection.
     pub generations: Vec<u32>,
     pub fanouts: Slab<Fanout>,
+    /// The slots of open connections by whose they are.
+    pub subjects: HashMap<Arc<str>, BTreeSet<u32>>,
     /// Entries of `fanouts` with visits to make.
     pub listed: VecDeque<u32>,
     /// Connections with something new in their queue.
@@ -98,6 +103,7 @@ impl Core {
             connections: Slab::new(),
             generations: Vec::new(),
             fanouts: Slab::new(),
+            subjects: HashMap::new(),
             listed: VecDeque::new(),
             dirty: Vec::new(),
             unread: VecDeque::new(),

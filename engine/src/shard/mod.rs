@@ -4,16 +4,18 @@
 //! handler; take the [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what
 //! waits, once per connection; run the [`timer`]s; remove what has ended. [`core`] owns the state, [`connection`] is one
 //! connection, [`subscribe`] and [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do,
-//! [`shared`] what all shards have in common.
+//! [`command`] and [`inspect`] what
+//! other threads ask, [`shared`] what all shards have in common.
 
 mod accept;
 mod actions;
 mod close;
+mod command;
 mod connection;
 mod core;
 mod fan_out;
 pub mod inbox;
-mod inspect;
+pub mod inspect;
 mod read;
 pub mod shared;
 mod subscribe;
@@ -259,6 +261,9 @@ impl<H: Handler> Shard<H> {
                 _ if self.core.connections[slot as usize].state != State::Open => {}
                 Call::Drain => {
                     self.call(slot, |handler, ctx| handler.drain(ctx));
+                }
+                Call::Told(word) => {
+                    self.call(slot, |handler, ctx| handler.told(ctx, &*word));
                 }
                 Call::Timer(timer) => {
                     if let Some(token) = self.core.take_timer(timer) {

@@ -7,6 +7,7 @@ use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::server::query::BadQuery;
+use crate::server::sys::Reserved;
 use crate::{NameError, PublishError};
 
 /// An answer that says what went wrong: `code` for programs, `message` for people.
@@ -88,6 +89,12 @@ impl From<BadQuery> for ApiError {
 impl From<NameError> for ApiError {
     fn from(error: NameError) -> Self {
         Self::bad_request("bad_topic", error.to_string())
+    }
+}
+
+impl From<Reserved> for ApiError {
+    fn from(reserved: Reserved) -> Self {
+        Self::new(StatusCode::FORBIDDEN, Reserved::CODE, reserved.to_string())
     }
 }
 

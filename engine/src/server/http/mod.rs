@@ -1,9 +1,11 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
-//! [`publish`] changes something, [`inspect`] tells what there is, [`pages`] serves files, [`body`] bounds what
-//! requests bring, and [`error`] is every answer that is no success.
+//! [`publish`] publishes, [`inspect`] and [`connections`] tell what there is, [`act`] does something for connections, [`pages`]
+//! serves files, [`body`] bounds what requests bring, and [`error`] is every answer that is no success.
 
+pub mod act;
 pub mod body;
+pub mod connections;
 pub mod error;
 pub mod inspect;
 pub mod pages;
@@ -16,7 +18,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -54,9 +56,16 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
         .route("/info", get(inspect::info))
         .route("/topics", get(inspect::topics))
         .route("/topics/{topic}", get(inspect::topic))
-        .route("/topics/{topic}/history", get(inspect::history))
-        .route("/connections", get(inspect::connections))
-        .route("/connections/{id}", delete(inspect::close))
+        .route("/topics/{topic}/history", get(inspect::history).delete(inspect::remove_history))
+        .route("/connections", get(connections::list))
+        .route("/connections/{id}", get(connections::one).delete(connections::close))
+        .route("/connections/{id}/subscribe", post(act::subscribe_one))
+        .route("/connections/{id}/unsubscribe", post(act::unsubscribe_one))
+        .route("/connections/{id}/send", post(act::send_one))
+        .route("/disconnect", post(act::disconnect))
+        .route("/subscribe", post(act::subscribe))
+        .route("/unsubscribe", post(act::unsubscribe))
+        .route("/send", post(act::send))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&service), same_origin));
     Router::new()
@@ -64,6 +73,7 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
         .route("/healthz", get(inspect::health))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", get(inspect::metrics))
+        .route("/admin", get(pages::admin))
         .route("/ws", get(upgrade_required))
         .route("/topics/{topic}", get(upgrade_required))
         .fallback(pages::serve)

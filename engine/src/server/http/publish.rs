@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::error::ApiError;
 use super::{Shared, ok};
 use crate::server::query::Query;
-use crate::server::{KEY_BYTES_MAX, json};
+use crate::server::{KEY_BYTES_MAX, json, sys};
 use crate::{EngineHandle, Message, Publish, PublishError, Published};
 
 /// The most publications in one batch.
@@ -25,6 +25,7 @@ pub(super) async fn one(State(service): Shared, uri: Uri, body: Body) -> Result<
     let query = Query::parse(uri.query(), &["topic", "key", "binary"])?;
     let topic = query.required("topic")?;
     let key = query.text("key").map(check_key).transpose()?;
+    sys::check_publish(topic)?;
     let flags = [("1", true), ("true", true), ("0", false), ("false", false)];
     let is_binary = query.choice("binary", &flags)?.unwrap_or(false);
     let body = service.bodies.read(body, service.site.message_bytes).await?;
@@ -43,7 +44,7 @@ fn check_key(key: &str) -> Result<&str, ApiError> {
     }
 }
 
-fn as_text(body: &[u8]) -> Result<&str, ApiError> {
+pub(super) fn as_text(body: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(body).map_err(|error| {
         ApiError::bad_request("bad_utf8", format!("the body is not text ({error}): publish it with binary=1"))
     })
@@ -121,7 +122,7 @@ struct Item<'a> {
 }
 
 /// `"data":null` is a payload, not a missing one.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -143,6 +144,7 @@ impl Run<'_> {
 
     fn try_publish(&mut self, text: &str) -> Result<Box<RawValue>, ApiError> {
         let item: Item<'_> = serde_json::from_str(text).map_err(|error| bad_item(&error))?;
+        sys::check_publish(&item.topic)?;
         let key = item.key.as_deref().map(check_key).transpose()?;
         if self.full.contains(&*item.topic) {
             return Err(ApiError::overloaded());
@@ -167,7 +169,7 @@ fn bad_item(error: &serde_json::Error) -> ApiError {
     ApiError::bad_request(code, error.to_string())
 }
 
-fn from_base64(text: &str) -> Result<Vec<u8>, ApiError> {
+pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, ApiError> {
     let message = "base64 must be standard base64 with padding (RFC 4648, section 4)";
     json::base64_decode(text).ok_or_else(|| ApiError::bad_request("bad_request", message))
 }

@@ -4,6 +4,7 @@ use super::NativeEncoding;
 use super::reply::{self, Reply};
 use super::request::{Action, Id, Request, parse};
 use crate::server::query::{BadQuery, Query};
+use crate::server::sys::{self, Reserved};
 use crate::server::{check_name, check_topic};
 use crate::{
     Context, Message, Position, Publish, PublishError, Refusal, SendOutcome, Subscribe, SubscribeError, Subscribed,
@@ -68,6 +69,9 @@ fn unsubscribe<D>(ctx: &mut Context<'_, D>, id: Option<Id<'_>>, topic: &str) {
 }
 
 fn publish<D>(ctx: &mut Context<'_, D>, id: Option<Id<'_>>, topic: &str, data: &str, key: Option<&str>) {
+    if let Err(reserved) = sys::check_publish(topic) {
+        return fail(ctx, id, Reserved::CODE, &reserved.to_string());
+    }
     match ctx.publish_with(topic, data, Publish { key, others: false }) {
         Ok(published) => answer(ctx, &Reply::published(id, topic, &published)),
         // No answer yet: the message comes again when there may be room, and until then the client is not read from.
