@@ -56,8 +56,8 @@ mod shard;
 pub use close::{CloseCause, RefusalCause};
 pub use config::{ClientAddress, ConnectionLimits, RatePolicy, Settings, TopicCharacters};
 pub use engine::{
-    Arrival, Engine, EngineBuilder, EngineError, EngineHandle, Gathered, HistoryPage, Latency, Reach, Reply, ShardStats,
-    Stats, TopicInfo,
+    Arrival, Engine, EngineBuilder, EngineError, EngineHandle, Gathered, HistoryPage, Latency, Reach, Reply,
+    ShardStats, Stats, TopicInfo,
 };
 pub use handler::{
     Accept, Closed, Context, Decision, Deferred, Handler, Later, Pending, Publish, Refusal, SendOutcome, Subscribe,

@@ -101,7 +101,8 @@ impl EngineHandle {
             let places: Vec<usize> = (0..ids.len()).filter(|place| ids[*place].shard == shard).collect();
             let own: Vec<ConnectionId> = places.iter().map(|place| ids[*place]).collect();
             all.asked += 1;
-            let Some(found) = self.ask(of(shard), Vec::new(), |reply| Command::Describe { ids: own, reply }).await else {
+            let Some(found) = self.ask(of(shard), Vec::new(), |reply| Command::Describe { ids: own, reply }).await
+            else {
                 continue;
             };
             all.answered += 1;

@@ -17,12 +17,16 @@ use crate::id::ConnectionId;
 use crate::pubsub::tally::Deliveries;
 use crate::pubsub::topic::Topic;
 use crate::pubsub::{
-    Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicSettings,
+    Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicRules,
+    TopicSettings,
 };
 use crate::shard::inbox::{Command, NotTaken};
 use crate::shard::shared::Shared;
 use crate::shard::write::data_frame;
 use crate::ws::Message;
+
+/// Topics given other settings before the control thread looks at something else.
+const TOPICS_AT_ONCE: usize = 1000;
 
 /// A running engine, as seen by any thread. Cheap to clone.
 #[derive(Clone)]
@@ -110,6 +114,8 @@ pub struct TopicInfo {
     pub history_messages: usize,
     /// Bytes kept, frame headers included.
     pub history_bytes: usize,
+    /// Publications a second: those of the last seconds count most, and after 5 s without one it has fallen to a third.
+    pub publications_per_s: f64,
     /// Its settings.
     pub settings: TopicSettings,
     /// What became of all deliveries.
@@ -171,7 +177,12 @@ impl EngineHandle {
     }
 
     /// Asks the connection's shard; `absent` is the answer if there is no such shard.
-    pub(super) fn ask<T>(&self, id: ConnectionId, absent: T, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Reply<T> {
+    pub(super) fn ask<T>(
+        &self,
+        id: ConnectionId,
+        absent: T,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Reply<T> {
         let (reply, answer) = oneshot::channel();
         Reply(match self.command(id, command(reply)) {
             Ok(()) => Answer::Asked(answer),
@@ -223,7 +234,8 @@ impl EngineHandle {
             subscribers: snapshot.subscribers,
             history_messages: snapshot.history_messages,
             history_bytes: snapshot.history_bytes,
-            settings: topic.settings().clone(),
+            publications_per_s: snapshot.publications_per_s,
+            settings: TopicSettings::clone(&topic.settings()),
             deliveries: snapshot.deliveries,
         }
     }
@@ -318,6 +330,27 @@ impl EngineHandle {
         let (settings, fixed) = settings.keeping_fixed(&self.0.settings());
         self.0.reconfigure(settings);
         Ok(fixed)
+    }
+
+    /// Gives topics other settings: those made from now on at once; those that exist soon after, a thousand at a time, from
+    /// the control thread. What a history may no longer keep is then let go; what waits in queues of connections stays there,
+    /// and the new policy and bounds apply to what comes.
+    pub fn set_topic_rules(&self, rules: TopicRules) {
+        self.0.topics.set_rules(rules);
+        let shared = self.0.clone();
+        self.spawn(async move {
+            for topics in shared.topics.all().chunks(TOPICS_AT_ONCE) {
+                shared.topics.follow_rules(topics, shared.clock.now());
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    /// Forgets what a topic keeps; its order goes on. Returns how many publications that were; `None` if there is no such
+    /// topic. Who comes back from an earlier position then cannot recover.
+    #[must_use]
+    pub fn remove_history(&self, topic: &str) -> Option<usize> {
+        Some(self.0.topics.get(topic)?.remove_history())
     }
 
     /// Runs a task on the control thread, which must not block. It is dropped when the engine ends.

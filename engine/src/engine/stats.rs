@@ -28,6 +28,14 @@ impl Latency {
         Self(histogram)
     }
 
+    /// Together with others.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        // Both have the same bounds, so that adding cannot fail.
+        let _ = self.0.add(&other.0);
+        self
+    }
+
     /// How many there were.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -44,7 +52,11 @@ impl Latency {
     #[must_use]
     pub fn sum(&self) -> Duration {
         // The mean of none is no number.
-        if self.0.is_empty() { Duration::ZERO } else { Duration::from_nanos((self.0.mean() * self.0.len() as f64) as u64) }
+        if self.0.is_empty() {
+            Duration::ZERO
+        } else {
+            Duration::from_nanos((self.0.mean() * self.0.len() as f64) as u64)
+        }
     }
 }
 
@@ -157,7 +169,7 @@ impl EngineHandle {
     fn survey(&self, pattern: Option<&Pattern>, limit: usize) -> Survey {
         let shared = self.shared();
         let now = shared.clock.now();
-        let (all, mut deliveries) = shared.topics.all();
+        let (all, mut deliveries) = shared.topics.all_with_retired();
         let mut survey = Survey { topics: shared.topics.len(), ..Survey::default() };
         let mut best = BinaryHeap::new();
         for (place, topic) in all.iter().enumerate() {
@@ -168,7 +180,7 @@ impl EngineHandle {
                 continue;
             }
             // Thousandths, as floating numbers have no order; of equals the first one.
-            best.push(Reverse(((per_s(&snapshot) * 1000.0) as u64, snapshot.offset, Reverse(place))));
+            best.push(Reverse(((snapshot.publications_per_s * 1000.0) as u64, snapshot.offset, Reverse(place))));
             if best.len() > limit {
                 best.pop();
             }
@@ -188,4 +200,3 @@ struct Survey {
     history_bytes: u64,
     busiest: Vec<TopicInfo>,
 }
-fn per_s(_: &crate::pubsub::topic::Snapshot) -> f64 { 0.0 }

@@ -53,7 +53,10 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let topic = Topic::new(0, "t".into(), Epoch(1), TopicSettings::default(), 1, Vec::new(), Now::default());
+        let topic = {
+            let terms = (Arc::new(TopicSettings::default()), Arc::default());
+            Topic::new(0, "t".into(), Epoch(1), terms, 1, Vec::new(), Now::default())
+        };
         Self {
             fanout: Fanout::new(Arc::new(topic), 1),
             members: BTreeMap::new(),

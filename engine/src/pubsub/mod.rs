@@ -2,7 +2,7 @@
 //!
 //! In the order of a publication's way: [`name`] says what a topic and a pattern are called, [`publication`] is what is
 //! published, [`encoding`] the bytes a subscriber gets, [`topic`] gives the offset, [`history`] keeps what may be asked for
-//! again, [`topics`] finds and forgets topics, [`settings`] bounds them, [`fanout`] is one shard's share of a topic, and
+//! again, [`pace`] how fast it goes, [`topics`] finds and forgets topics, [`settings`] bounds them, [`fanout`] is one shard's share of a topic, and
 //! [`outbound`] the queue of one connection that does not keep up.
 
 pub mod encoding;
@@ -10,6 +10,7 @@ pub mod fanout;
 pub mod history;
 pub mod name;
 pub mod outbound;
+pub mod pace;
 pub mod patterns;
 pub mod publication;
 pub mod settings;

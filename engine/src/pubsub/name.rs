@@ -1,5 +1,6 @@
 //! Names of topics, and patterns over them as in NATS: tokens parted by `.`; `*` stands for one token, a last `>` for one
-//! token or more.
+//! token or more. As in MQTT, a wildcard in the first place does not stand for a token that begins with `$`: whoever asks for
+//! everything does not mean the engine's own topics.
 
 use std::fmt;
 
@@ -74,6 +75,12 @@ pub fn is_pattern(name: &str) -> bool {
     name.split('.').any(|token| token == "*" || token == ">")
 }
 
+/// Whether a topic's name begins with `$`: patterns match it only if they name its first token.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    name.starts_with('$')
+}
+
 /// A checked pattern over topic names. A pattern without a wildcard matches exactly its own name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Pattern(Box<str>);
@@ -103,6 +110,9 @@ impl Pattern {
     /// Whether the pattern matches this topic. Linear in the length of the name.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
+        if is_reserved(name) && (self.0.starts_with("*.") || matches!(&*self.0, "*" | ">")) {
+            return false;
+        }
         let mut name = name.split('.');
         for token in self.0.split('.') {
             match (token, name.next()) {
@@ -153,6 +163,17 @@ mod tests {
             ("plain", "plainer", false),
             ("a*", "a*", true),
             ("a*", "ab", false),
+            (">", "$sys.stats", false),
+            ("*", "$sys", false),
+            ("*.stats", "$sys.stats", false),
+            ("*.>", "$sys.stats", false),
+            ("*a.stats", "$sys.stats", false),
+            ("$sys.>", "$sys.stats", true),
+            ("$sys.*", "$sys.stats", true),
+            ("$sys.stats", "$sys.stats", true),
+            ("$*", "$sys", false),
+            ("a.*", "a.$b", true),
+            ("a.>", "a.$b", true),
         ];
         for (pattern, name, expected) in table {
             assert_eq!(Pattern::new(pattern).unwrap().matches(name), expected, "{pattern} on {name}");

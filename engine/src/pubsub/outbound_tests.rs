@@ -66,7 +66,15 @@ impl Queue {
                 ..TopicSettings::default()
             };
             let name = format!("t{index}");
-            Arc::new(Topic::new(index as u64, name.into(), Epoch(1), settings, 1, Vec::new(), Now::default()))
+            Arc::new(Topic::new(
+                index as u64,
+                name.into(),
+                Epoch(1),
+                (Arc::new(settings), Arc::default()),
+                1,
+                Vec::new(),
+                Now::default(),
+            ))
         };
         Self {
             outbound: Outbound::default(),

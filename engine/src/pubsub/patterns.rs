@@ -4,7 +4,7 @@
 use hashbrown::HashMap;
 
 use super::encoding::EncodingId;
-use super::name::Pattern;
+use super::name::{self, Pattern};
 use crate::id::ConnectionId;
 
 type Members = HashMap<ConnectionId, EncodingId>;
@@ -88,7 +88,16 @@ impl Patterns {
     #[must_use]
     pub fn matching(&self, topic: &str) -> Members {
         let mut found = Members::new();
-        if self.subscriptions > 0 {
+        if self.subscriptions == 0 {
+            return found;
+        }
+        if name::is_reserved(topic) {
+            // Only those who name its first token mean it.
+            let (token, rest) = topic.split_once('.').map_or((topic, None), |(token, rest)| (token, Some(rest)));
+            if let Some(child) = self.root.children.get(token) {
+                Self::collect(child, rest, &mut found);
+            }
+        } else {
             Self::collect(&self.root, Some(topic), &mut found);
         }
         found
@@ -137,8 +146,8 @@ mod tests {
 
         #[test]
         fn the_trie_finds_exactly_what_the_patterns_match(
-            patterns in prop::collection::vec("(([ab]|\\*)\\.){0,3}([ab]|\\*|>)", 1..40),
-            topics in prop::collection::vec("([abc]\\.){0,4}[abc]", 1..20),
+            patterns in prop::collection::vec("(([ab]|\\$s|\\*)\\.){0,3}([ab]|\\$s|\\*|>)", 1..40),
+            topics in prop::collection::vec("([abc]|\\$s)(\\.([abc]|\\$s)){0,4}", 1..20),
             removed in prop::collection::vec(any::<bool>(), 40),
         ) {
             let mut trie = Patterns::default();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::name::{NameError, Pattern};
@@ -120,15 +121,15 @@ impl TopicSettings {
 /// Which settings a topic gets: those of the most specific pattern that matches it, else the default.
 #[derive(Debug, Clone, Default)]
 pub struct TopicRules {
-    default: TopicSettings,
-    rules: Vec<(Pattern, TopicSettings)>,
+    default: Arc<TopicSettings>,
+    rules: Vec<(Pattern, Arc<TopicSettings>)>,
 }
 
 impl TopicRules {
     /// Rules that give every topic these settings.
     #[must_use]
     pub fn new(default: TopicSettings) -> Self {
-        Self { default, rules: Vec::new() }
+        Self { default: Arc::new(default), rules: Vec::new() }
     }
 
     /// Gives the topics of a name or pattern settings of their own.
@@ -136,7 +137,7 @@ impl TopicRules {
     /// # Errors
     /// A pattern that is none.
     pub fn add(&mut self, pattern: &str, settings: TopicSettings) -> Result<(), NameError> {
-        self.rules.push((Pattern::new(pattern)?, settings));
+        self.rules.push((Pattern::new(pattern)?, Arc::new(settings)));
         // Most specific first, so that the first match decides; the order of equals is kept.
         self.rules.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
         Ok(())
@@ -151,6 +152,11 @@ impl TopicRules {
     /// The settings of a topic.
     #[must_use]
     pub fn settings(&self, topic: &str) -> &TopicSettings {
+        self.shared_settings(topic)
+    }
+
+    /// The settings of a topic, as all topics that have the same share them.
+    pub(crate) fn shared_settings(&self, topic: &str) -> &Arc<TopicSettings> {
         self.rules.iter().find(|(pattern, _)| pattern.matches(topic)).map_or(&self.default, |(_, settings)| settings)
     }
 }

@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::encoding::EncodingId;
-use super::history::History;
+use super::history::{Budget, History};
 use super::name::NameError;
+use super::pace::Pace;
 use super::publication::{Epoch, Now, Position, Publication, Published};
 use super::settings::TopicSettings;
 use super::tally::{Deliveries, Tally};
@@ -204,7 +206,10 @@ pub enum Local {
 struct Sequencer {
     /// The newest offset; 0 before the first.
     offset: u64,
+    /// As in [`Topic::settings`]; found here without another look.
+    settings: Arc<TopicSettings>,
     history: History,
+    pace: Pace,
     /// Subscribers by shard.
     interest: SmallVec<[u32; 4]>,
     subscribers: u32,
@@ -221,7 +226,7 @@ pub struct Topic {
     id: u64,
     name: Arc<str>,
     epoch: Epoch,
-    settings: TopicSettings,
+    settings: ArcSwap<TopicSettings>,
     tallies: Box<[Tally]>,
     locals: Box<[AtomicU32]>,
     sequencer: Mutex<Sequencer>,
@@ -233,7 +238,7 @@ impl Topic {
         id: u64,
         name: Arc<str>,
         epoch: Epoch,
-        settings: TopicSettings,
+        (settings, budget): (Arc<TopicSettings>, Arc<Budget>),
         shards: usize,
         members: Vec<(ConnectionId, EncodingId)>,
         now: Now,
@@ -247,12 +252,14 @@ impl Topic {
             id,
             name,
             epoch,
-            settings,
+            settings: ArcSwap::new(settings.clone()),
             tallies: (0..shards).map(|_| Tally::default()).collect(),
             locals: (0..shards).map(local).collect(),
             sequencer: Mutex::new(Sequencer {
                 offset: 0,
-                history: History::default(),
+                settings,
+                history: History::new(budget),
+                pace: Pace::new(now.nanos),
                 interest,
                 subscribers: members.len() as u32,
                 explicit: 0,
@@ -279,9 +286,37 @@ impl Topic {
         self.epoch
     }
 
-    /// Its settings, fixed when it was made.
-    pub fn settings(&self) -> &TopicSettings {
-        &self.settings
+    /// Its settings as they are now. Not for the way of every publication.
+    pub fn settings(&self) -> Arc<TopicSettings> {
+        self.settings.load_full()
+    }
+
+    /// Gives it other settings: what its history may no longer keep is let go, queues follow with the next publication.
+    pub(crate) fn set_settings(&self, settings: &Arc<TopicSettings>, now: Now) {
+        let mut sequencer = self.sequencer.lock();
+        if Arc::ptr_eq(&sequencer.settings, settings) {
+            return;
+        }
+        sequencer.settings = settings.clone();
+        sequencer.fit(now);
+        self.settings.store(settings.clone());
+    }
+
+    /// Forgets the history; returns how many publications it had. Who comes back from a position before the next
+    /// publication cannot recover.
+    pub(crate) fn remove_history(&self) -> usize {
+        self.sequencer.lock().history.clear()
+    }
+
+    /// Lets the history give up its share of what all histories keep beyond their limit.
+    pub(crate) fn shrink_history(&self, limit: usize, kept: usize) {
+        let mut sequencer = self.sequencer.lock();
+        let own = sequencer.history.bytes();
+        let share = own as u128 * (kept - limit) as u128 / kept.max(1) as u128;
+        if own > 0 {
+            // Rounded up: all shares together are enough.
+            sequencer.history.give_back(share as usize + 1);
+        }
     }
 
     /// A shard's share of the deliveries.
@@ -326,6 +361,7 @@ impl Topic {
         }
         sequencer.offset += 1;
         sequencer.used_at = now.nanos;
+        sequencer.pace.count(now.nanos);
         sequencer.expected += u64::from(sequencer.subscribers);
         let unshared = Arc::get_mut(&mut publication).expect("a new publication is not shared");
         unshared.sequence(self.epoch, sequencer.offset, now, interested.len() as u32);
@@ -333,9 +369,7 @@ impl Topic {
             inboxes.push(usize::from(*shard), self, &publication);
         }
         let published = Published { epoch: self.epoch, offset: sequencer.offset, subscribers: sequencer.subscribers };
-        if self.settings.history_messages > 0 {
-            sequencer.history.append(publication, &self.settings);
-        }
+        sequencer.keep(publication);
         drop(sequencer);
         for shard in &interested {
             inboxes.wake(usize::from(*shard));
@@ -364,7 +398,7 @@ impl Topic {
         sequencer.subscribers += 1;
         sequencer.explicit += u32::from(!by_pattern);
         sequencer.used_at = now.nanos;
-        sequencer.history.expire(&self.settings, now.nanos);
+        sequencer.fit(now);
         let offset = sequencer.offset;
         let (recovered, replay) = match since {
             None => (None, sequencer.history.last(history)),
@@ -416,7 +450,7 @@ impl Topic {
     /// The shards of the pattern subscribers are told; false if that is not possible just now.
     pub(crate) fn retire(self: &Arc<Self>, used_before: u64, now: Now, inboxes: &dyn Inboxes) -> bool {
         let mut sequencer = self.sequencer.lock();
-        sequencer.history.expire(&self.settings, now.nanos);
+        sequencer.fit(now);
         let unused = sequencer.explicit == 0 && sequencer.history.is_empty() && sequencer.used_at <= used_before;
         if sequencer.gone || !unused {
             return false;
@@ -440,12 +474,13 @@ impl Topic {
     /// Everything there is to know.
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let mut sequencer = self.sequencer.lock();
-        sequencer.history.expire(&self.settings, now.nanos);
+        sequencer.fit(now);
         Snapshot {
             offset: sequencer.offset,
             subscribers: sequencer.subscribers,
             history_messages: sequencer.history.len(),
             history_bytes: sequencer.history.bytes(),
+            publications_per_s: sequencer.pace.per_s(now.nanos),
             deliveries: Deliveries::sum(sequencer.offset, sequencer.expected, self.tallies.iter()),
         }
     }
@@ -454,7 +489,7 @@ impl Topic {
     /// `limit` publications, oldest first.
     pub fn history(&self, since: Option<Position>, limit: usize, now: Now) -> (u64, bool, Vec<Arc<Publication>>) {
         let mut sequencer = self.sequencer.lock();
-        sequencer.history.expire(&self.settings, now.nanos);
+        sequencer.fit(now);
         let offset = sequencer.offset;
         match since {
             None => (offset, true, sequencer.history.last(limit)),
@@ -481,11 +516,24 @@ pub struct Snapshot {
     pub history_messages: usize,
     /// Bytes kept.
     pub history_bytes: usize,
+    /// How fast it has been published to of late.
+    pub publications_per_s: f64,
     /// What became of all deliveries.
     pub deliveries: Deliveries,
 }
 
 impl Sequencer {
+    fn keep(&mut self, publication: Arc<Publication>) {
+        if self.settings.history_messages > 0 {
+            self.history.append(publication, &self.settings);
+        }
+    }
+
+    /// Lets go of what has become too old.
+    fn fit(&mut self, now: Now) {
+        self.history.fit(&self.settings, now.nanos);
+    }
+
     fn interested(&self) -> SmallVec<[u16; 8]> {
         let wanted = self.interest.iter().enumerate().filter(|(_, subscribers)| **subscribers > 0);
         wanted.map(|(shard, _)| shard as u16).collect()

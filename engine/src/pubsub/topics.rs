@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
 use super::encoding::EncodingId;
+use super::history::Budget;
 use super::name::{self, NameError, Pattern};
 use super::patterns::Patterns;
 use super::publication::{Epoch, Now};
@@ -41,7 +43,9 @@ struct Registry {
 /// The topics of an engine.
 pub struct Topics {
     registry: RwLock<Registry>,
-    rules: TopicRules,
+    rules: ArcSwap<TopicRules>,
+    /// What all histories may keep.
+    pub histories: Arc<Budget>,
     shards: usize,
     topics_max: usize,
     /// How long a topic without subscribers and history is kept, in nanoseconds.
@@ -54,7 +58,16 @@ impl Topics {
     /// No topics yet, for so many shards. `epoch_seed` makes epochs of this process differ from those of any other.
     #[must_use]
     pub fn new(rules: TopicRules, shards: usize, topics_max: usize, idle_nanos: u64, epoch_seed: u64) -> Self {
-        Self { registry: RwLock::default(), rules, shards, topics_max, idle_nanos, made: AtomicU64::new(0), epoch_seed }
+        Self {
+            registry: RwLock::default(),
+            rules: ArcSwap::from_pointee(rules),
+            histories: Arc::default(),
+            shards,
+            topics_max,
+            idle_nanos,
+            made: AtomicU64::new(0),
+            epoch_seed,
+        }
     }
 
     /// The topic, if it exists.
@@ -91,7 +104,36 @@ impl Topics {
         // An odd multiplier spreads consecutive topics; 52 bits fit a JSON number, should one want to hold an epoch so.
         let epoch = Epoch((self.epoch_seed ^ (id + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 12);
         let members: Vec<_> = patterns.matching(name).into_iter().collect();
-        Topic::new(id, name.into(), epoch, self.rules.settings(name).clone(), self.shards, members, now)
+        let settings = self.rules.load().shared_settings(name).clone();
+        Topic::new(id, name.into(), epoch, (settings, self.histories.clone()), self.shards, members, now)
+    }
+
+    /// Other rules: topics made from now on follow them. Those that exist do when they are told, see
+    /// [`follow_rules`](Self::follow_rules).
+    pub fn set_rules(&self, rules: TopicRules) {
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// All topics. One made later, or being made, knows the rules as they were before this call.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Topic>> {
+        self.registry.read().topics.values().cloned().collect()
+    }
+
+    /// Gives topics the settings of the present rules.
+    pub fn follow_rules(&self, topics: &[Arc<Topic>], now: Now) {
+        let rules = self.rules.load();
+        for topic in topics {
+            topic.set_settings(rules.shared_settings(topic.name()), now);
+        }
+    }
+
+    /// Has these topics give up their share of what all histories keep beyond their limit, as [`Budget::exceeded`] has told
+    /// before the first of them was asked.
+    pub fn shrink_histories(&self, topics: &[Arc<Topic>], (limit, kept): (usize, usize)) {
+        for topic in topics {
+            topic.shrink_history(limit, kept);
+        }
     }
 
     /// Saves the shards of pattern subscribers from meeting a new topic only with its first publication. If there is no
@@ -121,8 +163,7 @@ impl Topics {
     /// Removes topics that nothing needs any more. Called once in a while from the control plane.
     pub fn sweep(&self, now: Now, inboxes: &dyn Inboxes) {
         let Some(used_before) = now.nanos.checked_sub(self.idle_nanos) else { return };
-        let all: Vec<Arc<Topic>> = self.registry.read().topics.values().cloned().collect();
-        for topic in all {
+        for topic in self.all() {
             if topic.retire(used_before, now, inboxes) {
                 let mut registry = self.registry.write();
                 registry.topics.remove(topic.name());
@@ -180,7 +221,7 @@ impl Topics {
 
     /// All topics, those that are going included, and what became of the deliveries of those that are gone.
     #[must_use]
-    pub fn all(&self) -> (Vec<Arc<Topic>>, Deliveries) {
+    pub fn all_with_retired(&self) -> (Vec<Arc<Topic>>, Deliveries) {
         let registry = self.registry.read();
         let all = registry.topics.values().chain(&registry.retiring);
         (all.cloned().collect(), registry.retired)
@@ -189,7 +230,7 @@ impl Topics {
     /// What became of all deliveries of all topics, those that are gone included.
     #[must_use]
     pub fn deliveries(&self, now: Now) -> Deliveries {
-        let (all, mut sum) = self.all();
+        let (all, mut sum) = self.all_with_retired();
         for topic in all {
             sum.merge(&topic.snapshot(now).deliveries);
         }

@@ -48,13 +48,19 @@ pub const PAGE_DEFAULT: usize = 100;
 pub fn builder(options: &Options) -> EngineBuilder<App> {
     let (settings, files) = (options.settings(), options.files.clone());
     let site = http::Site { files, origins: settings.origins.clone(), message_bytes: settings.message_bytes };
+    let mut rules = options.topic_rules();
+    sys::add_rules(&mut rules).expect("constant names");
+    let sys_interval = sys::INTERVAL;
     let builder = Engine::builder(App)
         .encoding(native::NativeEncoding)
         .settings(settings)
-        .topics(options.topic_rules())
+        .topics(rules)
         .shards(options.shards())
         .pin(options.pin)
-        .http(move |engine| http::router(engine, site));
+        .http(move |engine| {
+            sys::start(&engine, sys_interval);
+            http::router(engine, site)
+        });
     options.listen.iter().fold(builder, |builder, address| builder.listen(*address))
 }
 

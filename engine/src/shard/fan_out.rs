@@ -164,7 +164,9 @@ impl Core {
             return pieces;
         };
         let length = bytes.len();
-        let outcome = connections[visit.slot as usize].stream.write(bytes);
+        let connection = &mut connections[visit.slot as usize];
+        let outcome = connection.stream.write(bytes);
+        connection.bytes_out += *outcome.as_ref().unwrap_or(&0) as u64;
         let metrics = self.metrics();
         metrics.writes.add(1);
         match outcome {

@@ -56,6 +56,12 @@ pub struct ConnectionInfo {
     pub subscriptions: usize,
     /// What waits for it.
     pub pending: Pending,
+    /// Bytes read from its socket, the head of the upgrade included.
+    pub bytes_in: u64,
+    /// Bytes its socket has taken.
+    pub bytes_out: u64,
+    /// Whole messages received; wraps at 2^32.
+    pub messages_in: u32,
     /// Where it stands.
     pub state: ConnectionState,
 }
@@ -207,6 +213,9 @@ impl Core {
             idle: since(connection.read_tick),
             subscriptions: connection.subscriptions.len(),
             pending: pending_of(connection),
+            bytes_in: connection.bytes_in,
+            bytes_out: connection.bytes_out,
+            messages_in: connection.messages_in,
             state,
         })
     }
@@ -223,7 +232,11 @@ impl Core {
     /// Of the connections that are behind, from one on and [`LOOKS_MAX`] at most, those with the most that waits.
     pub fn behind(&self, from: usize, most: usize) -> Behind {
         let until = (from + LOOKS_MAX).min(self.backlog.len());
-        let mut waiting: Vec<(usize, u32)> = self.backlog.get(from..until).unwrap_or_default().iter()
+        let mut waiting: Vec<(usize, u32)> = self
+            .backlog
+            .get(from..until)
+            .unwrap_or_default()
+            .iter()
             .filter_map(|(slot, generation)| {
                 let connection = self.connection(*slot, *generation).filter(|connection| connection.behind)?;
                 Some((pending_of(connection).bytes, *slot))

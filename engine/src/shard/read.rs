@@ -115,6 +115,8 @@ impl<H: Handler> Shard<H> {
             _ if !open => {}
             Event::Message(message) => {
                 self.core.metrics().messages_in.add(1);
+                let connection = self.core.at(slot);
+                connection.messages_in = connection.messages_in.wrapping_add(1);
                 if self.message(slot, message) {
                     let kept = (message.opcode(), message.payload().to_vec());
                     self.core.count_pause();
@@ -192,6 +194,7 @@ impl Core {
                 Ok(0) => return Input::Ended,
                 Ok(length) => {
                     connection.read_tick = tick;
+                    connection.bytes_in += length as u64;
                     self.metrics().bytes_in.add(length as u64);
                     return Input::Bytes(length);
                 }

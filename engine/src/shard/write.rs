@@ -121,6 +121,7 @@ impl Core {
             Err(_) => return Written::Failed,
         };
         metrics.bytes_out.add(written as u64);
+        connection.bytes_out += written as u64;
         let nanos = shared.clock.nanos();
         let id = crate::id::ConnectionId { shard: *shard, slot, generation: connection.generation };
         let mut latencies = metrics.latencies.lock();

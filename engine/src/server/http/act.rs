@@ -36,10 +36,9 @@ fn target(connection: Option<Cow<'_, str>>, subject: Option<Cow<'_, str>>) -> Re
     match (connection, subject) {
         (Some(connection), None) => connection_id(&connection).map(Target::Connection),
         (None, Some(subject)) if subject.len() <= SUBJECT_BYTES_MAX => Ok(Target::Subject(subject.into_owned())),
-        (None, Some(subject)) => Err(bad(format!(
-            "the subject has {} bytes: it may have at most {SUBJECT_BYTES_MAX}",
-            subject.len()
-        ))),
+        (None, Some(subject)) => {
+            Err(bad(format!("the subject has {} bytes: it may have at most {SUBJECT_BYTES_MAX}", subject.len())))
+        }
         _ => Err(bad("either 'connection' or 'subject' must be given")),
     }
 }

@@ -16,6 +16,7 @@ use super::inspect::{Amount, limit, millis};
 use super::{Shared, ok};
 use crate::server::check_name;
 use crate::server::query::{BadQuery, Query, cut};
+use crate::server::sys::per_s;
 use crate::{ConnectionFilter, ConnectionId, ConnectionInfo, ConnectionState, Gathered};
 
 const PARAMETERS: [&str; 8] = ["subject", "peer", "topic", "state", "pending_min", "after", "limit", "rates_over_ms"];
@@ -165,6 +166,9 @@ pub(in crate::server) struct ConnectionAnswer {
     idle_ms: u64,
     subscriptions: usize,
     pending: Amount,
+    received_bytes: u64,
+    received_messages: u32,
+    sent_bytes: u64,
     /// Only if asked for; null if the connection ended meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     rates: Option<Option<RatesAnswer>>,
@@ -181,6 +185,9 @@ impl From<&ConnectionInfo> for ConnectionAnswer {
             idle_ms: millis(connection.idle),
             subscriptions: connection.subscriptions,
             pending: Amount { messages: connection.pending.messages, bytes: connection.pending.bytes },
+            received_bytes: connection.bytes_in,
+            received_messages: connection.messages_in,
+            sent_bytes: connection.bytes_out,
             rates: None,
         }
     }
@@ -195,8 +202,12 @@ struct RatesAnswer {
 }
 
 impl RatesAnswer {
-    fn of(_earlier: &ConnectionInfo, _later: &ConnectionInfo, _took: Duration) -> Self {
-        Self { received_bytes_per_s: 0.0, received_messages_per_s: 0.0, sent_bytes_per_s: 0.0 }
+    fn of(earlier: &ConnectionInfo, later: &ConnectionInfo, took: Duration) -> Self {
+        Self {
+            received_bytes_per_s: per_s(later.bytes_in.saturating_sub(earlier.bytes_in), took),
+            received_messages_per_s: per_s(u64::from(later.messages_in.wrapping_sub(earlier.messages_in)), took),
+            sent_bytes_per_s: per_s(later.bytes_out.saturating_sub(earlier.bytes_out), took),
+        }
     }
 }
 

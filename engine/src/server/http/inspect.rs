@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::{Service, Shared, ok};
 use crate::server::query::{BadQuery, Query};
+use crate::server::sys::rounded;
 use crate::server::{PAGE_DEFAULT, PAGE_MAX, check_topic, json};
 use crate::{Deliveries, Pattern, Position, TopicInfo, TopicSettings};
 
@@ -130,10 +131,8 @@ pub(super) async fn remove_history(State(service): Shared, name: PathText, uri: 
     let Path(name) = name?;
     Query::parse(uri.query(), &[])?;
     check_topic(&name)?;
-    if !service.engine.remove_history(&name) {
-        return Err(no_such_topic(&name));
-    }
-    ok(&serde_json::json!({ "topic": name, "removed": true }))
+    let removed = service.engine.remove_history(&name).ok_or_else(|| no_such_topic(&name))?;
+    ok(&RemovedAnswer { topic: &name, removed })
 }
 
 fn no_such_topic(name: &str) -> ApiError {
@@ -145,6 +144,13 @@ struct TopicsAnswer<'a> {
     topics: Vec<TopicAnswer<'a>>,
     /// Where the next page begins; null after the last.
     next: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct RemovedAnswer<'a> {
+    topic: &'a str,
+    /// So many publications.
+    removed: usize,
 }
 
 /// Something that waits or is kept.
