@@ -11,8 +11,8 @@ use hdrhistogram::Histogram;
 use super::{EngineHandle, TopicInfo};
 use crate::close::{CloseCause, RefusalCause};
 use crate::metrics::ShardMetrics;
-use crate::pubsub::Pattern;
 use crate::pubsub::tally::Deliveries;
+use crate::pubsub::{Pattern, name};
 
 /// Measured times, two significant digits.
 #[derive(Debug, Clone)]
@@ -159,7 +159,8 @@ impl EngineHandle {
         }
     }
 
-    /// The topics with the most publications a second, of those that match, most first, at most so many.
+    /// The topics with the most publications a second, of those that match (without a pattern, all whose names do not begin
+    /// with `$`), most first, at most so many.
     #[must_use]
     pub fn busiest_topics(&self, pattern: Option<&Pattern>, limit: usize) -> Vec<TopicInfo> {
         self.survey(pattern, limit).busiest
@@ -176,7 +177,9 @@ impl EngineHandle {
             let snapshot = topic.snapshot(now);
             deliveries.merge(&snapshot.deliveries);
             survey.history_bytes += snapshot.history_bytes as u64;
-            if limit == 0 || topic.is_gone() || pattern.is_some_and(|pattern| !pattern.matches(topic.name())) {
+            // As with a pattern: who does not ask for those that begin with `$` does not get them.
+            let is_meant = pattern.map_or(!name::is_reserved(topic.name()), |pattern| pattern.matches(topic.name()));
+            if limit == 0 || !is_meant || topic.is_gone() {
                 continue;
             }
             // Thousandths, as floating numbers have no order; of equals the first one.

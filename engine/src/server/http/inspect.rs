@@ -81,7 +81,8 @@ fn server(service: &Service) -> ServerAnswer {
 /// The topics, by name or the busiest first.
 pub(super) async fn topics(State(service): Shared, uri: Uri) -> Result<Response, ApiError> {
     let query = Query::parse(uri.query(), &["pattern", "sort", "after", "limit"])?;
-    let pattern = query.text("pattern").map(Pattern::new).transpose()?;
+    // Which leaves out the server's own, `$sys.…`, unless they are asked for.
+    let pattern = Some(Pattern::new(query.text("pattern").unwrap_or(">"))?);
     let (limit, after) = (limit(&query)?, query.text("after"));
     let by_rate = query.choice("sort", &[("name", false), ("rate", true)])?.unwrap_or(false);
     if by_rate {
