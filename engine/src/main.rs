@@ -1,50 +1,93 @@
-//! The server: arguments, start, wait for a signal, shutdown.
+//! The server: configuration, start, wait for signals, shutdown.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::{self, ExitCode};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use fanfare::server::{self, Options};
+use fanfare::server::config::print::default_file;
+use fanfare::server::config::reload::{Reloads, SetLog};
+use fanfare::server::stats_line::{self, LogWriter};
+use fanfare::server::{self, Config, Refused, Task};
 use fanfare::{Engine, EngineHandle};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing_subscriber::EnvFilter;
 
 /// How often it is looked whether a shard has failed.
 const FAILURE_CHECK: Duration = Duration::from_millis(500);
 
+/// What a program ends with that cannot be used as it was called.
+const EXIT_USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    let options = Options::from_arguments();
-    start_log(&options);
-    match run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fanfare: {error}");
-            ExitCode::FAILURE
+    let (config, task) = match Config::load() {
+        Ok(loaded) => loaded,
+        Err(Refused::Shown(text)) => return show(&text),
+        Err(refused) => {
+            eprintln!("fanfare: {refused}");
+            return ExitCode::from(EXIT_USAGE);
         }
+    };
+    match task {
+        Task::Check => show(&config.describe()),
+        Task::PrintDefault => show(&default_file()),
+        Task::Serve => match run(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("fanfare: {error}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 
-fn run(options: &Options) -> io::Result<()> {
+/// Prints a text that was asked for. Nobody may be reading it, which is no reason to fail.
+fn show(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}
+
+fn run(config: &Config) -> io::Result<()> {
     // Before the first thread, so that no signal finds its default still in place.
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let set_log = start_log(config);
     raise_open_files_limit();
-    let engine = server::builder(options).start()?;
-    announce(&engine);
+    let (builder, reloads) = server::prepare(config).map_err(io::Error::other)?;
+    reloads.on_log(set_log);
+    let engine = builder.start()?;
+    announce(&engine, config);
     end_on_failure(engine.handle().clone());
-    signals.forever().next();
+    if config.stats {
+        stats_line::start(engine.handle().clone())?;
+    }
+    wait_for_end(&mut signals, &engine, &reloads);
     if engine.handle().has_failed() {
         return Err(io::Error::other("a shard has failed"));
     }
     tracing::info!("shutting down; a second signal ends it now");
     thread::spawn(move || {
-        signals.forever().next();
+        // To read the configuration again now would be too late.
+        signals.forever().find(|signal| *signal != SIGHUP);
         process::exit(1);
     });
     engine.shutdown();
     Ok(())
+}
+
+/// Returns when the server is to end; until then each SIGHUP has the configuration read again.
+fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: &Arc<Reloads>) {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            return;
+        }
+        // On a thread of its own: a file on a slow disk must not keep a signal to end waiting. What comes of it is logged.
+        let (engine, reloads) = (engine.handle().clone(), Arc::clone(reloads));
+        thread::spawn(move || reloads.reload(&engine));
+    }
 }
 
 /// Without one of its shards the server is of no use: it ends as if it had been told to, and whoever watches it starts
@@ -66,22 +109,35 @@ fn raise_open_files_limit() {
     }
 }
 
-fn start_log(options: &Options) {
-    let filter = EnvFilter::new(&options.log);
+/// Begins to log; gives back how its level is changed.
+fn start_log(config: &Config) -> SetLog {
     let is_terminal = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(is_terminal);
-    if options.log_json { log.json().init() } else { log.init() }
+    let log = tracing_subscriber::fmt().with_writer(LogWriter::default).with_ansi(is_terminal);
+    let filter = EnvFilter::new(&config.log);
+    if config.log_json {
+        let log = log.json().with_env_filter(filter).with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        Box::new(move |level| handle.reload(EnvFilter::new(level)).map_err(|error| error.to_string()))
+    } else {
+        let log = log.with_env_filter(filter).with_filter_reloading();
+        let handle = log.reload_handle();
+        log.init();
+        Box::new(move |level| handle.reload(EnvFilter::new(level)).map_err(|error| error.to_string()))
+    }
 }
 
-/// Says where it can be reached. Nobody may be reading that, which is no reason to end.
-fn announce(engine: &Engine) {
+/// Says where it can be reached, and by whom. Nobody may be reading that, which is no reason to end.
+fn announce(engine: &Engine, config: &Config) {
     let mut text = String::new();
     for address in engine.local_addrs() {
         text += &describe(*address);
     }
-    text += "There is no authentication: anyone who can reach these addresses may publish, and close connections.\n";
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    for warning in config.warnings(engine.local_addrs()) {
+        text += &warning;
+        text.push('\n');
+    }
+    show(&text);
 }
 
 fn describe(address: SocketAddr) -> String {

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use clap::Parser as _;
 use harness::{DEADLINE, Driven, Node, scenario};
 use loadgen::scenario::{PublishVia, Scenario};
 use loadgen::target::{Dial, Line, Part, Publication, Target};
@@ -49,8 +48,8 @@ fn publish_by_http(scenario: &Scenario) -> String {
 
 #[test]
 fn fanfare_is_spoken_raw_and_native_by_websocket_and_http() {
-    let options = fanfare::server::Options::parse_from(["fanfare", "--listen", "127.0.0.1:0", "--shards", "1"]);
-    let engine = fanfare::server::builder(&options).start().expect("it starts");
+    let config = fanfare::server::Config::from_flags(["--listen", "127.0.0.1:0", "--shards", "1"]).expect("allowed");
+    let engine = fanfare::server::builder(&config).expect("there are no keys").start().expect("it starts");
     let address = engine.handle().local_addrs()[0];
     for (preset, by_websocket, by_http) in [
         ("fanfare", MESSAGE.to_owned(), MESSAGE.to_owned()),

@@ -2,7 +2,7 @@
 //!
 //! | Module | Its promise |
 //! |---|---|
-//! | [`options`] | the command line, checked: every refusal names the setting, the value seen and what is allowed |
+//! | [`config`] | flags, environment and file, checked: every refusal names the setting, the value seen and what is allowed |
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
 //! | [`auth`] | who a client is, and what it may do |
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
@@ -17,19 +17,23 @@
 
 pub mod app;
 pub mod auth;
+pub mod config;
 pub mod http;
 pub mod json;
 pub mod native;
-pub mod options;
 pub mod orders;
 pub mod query;
 pub mod raw;
 pub mod stats_line;
 pub mod sys;
 
-pub use app::App;
-pub use options::Options;
+use std::sync::Arc;
 
+pub use app::App;
+pub use config::{Config, Refused, Task};
+
+use self::auth::Auth;
+use self::config::reload::Reloads;
 use crate::{Engine, EngineBuilder, NameError, Pattern};
 
 /// The longest key of a publication, in bytes.
@@ -45,23 +49,33 @@ pub const PAGE_MAX: usize = 1000;
 pub const PAGE_DEFAULT: usize = 100;
 
 /// The engine as the binary runs it, ready to be started: the same for `main` and for tests within a process.
-pub fn builder(options: &Options) -> EngineBuilder<App> {
-    let (settings, files) = (options.settings(), options.files.clone());
-    let site = http::Site { files, origins: settings.origins.clone(), message_bytes: settings.message_bytes };
-    let mut rules = options.topic_rules();
-    sys::add_rules(&mut rules).expect("constant names");
-    let sys_interval = sys::INTERVAL;
+///
+/// # Errors
+/// A key that cannot be read, as a sentence.
+pub fn builder(config: &Config) -> Result<EngineBuilder<App>, String> {
+    prepare(config).map(|(builder, _)| builder)
+}
+
+/// The same, and how its configuration is read again.
+///
+/// # Errors
+/// As [`builder`].
+pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), String> {
+    let auth = Arc::new(Auth::new(&config.auth)?);
+    let reloads = Arc::new(Reloads::new(config.clone(), auth));
+    let sys_interval = config.sys_interval;
+    let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)) };
     let builder = Engine::builder(App)
         .encoding(native::NativeEncoding)
-        .settings(settings)
-        .topics(rules)
-        .shards(options.shards())
-        .pin(options.pin)
+        .settings(config.settings.clone())
+        .topics(config.topics.clone())
+        .shards(config.shards())
+        .pin(config.pin)
         .http(move |engine| {
             sys::start(&engine, sys_interval);
             http::router(engine, site)
         });
-    options.listen.iter().fold(builder, |builder, address| builder.listen(*address))
+    Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
 }
 
 /// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.

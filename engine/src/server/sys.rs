@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::http::connections::ConnectionAnswer;
-use crate::{CloseCause, EngineHandle, Latency, NameError, RefusalCause, ShardStats, Stats, TopicInfo, TopicRules};
+use crate::{CloseCause, EngineHandle, Latency, PublishError, RefusalCause, ShardStats, Stats, TopicInfo, TopicRules};
 use crate::{DeliveryPolicy, TopicSettings};
 
 /// How it is.
@@ -21,9 +22,6 @@ pub const STATS: &str = "$sys.stats";
 pub const TOPICS: &str = "$sys.topics";
 /// The connections with the most that waits.
 pub const SLOW: &str = "$sys.slow";
-
-/// How often they are published, if nothing else is said.
-pub const INTERVAL: Duration = Duration::from_secs(1);
 
 /// So many of the newest `$sys.stats` are kept.
 const HISTORY: usize = 300;
@@ -57,11 +55,8 @@ pub fn check_publish(topic: &str) -> Result<(), Reserved> {
     if topic.starts_with('$') { Err(Reserved) } else { Ok(()) }
 }
 
-/// Gives the topics `$sys.…` their settings, unless somebody has given them others.
-///
-/// # Errors
-/// None: the names are constants.
-pub fn add_rules(rules: &mut TopicRules) -> Result<(), NameError> {
+/// Gives the topics `$sys.…` their settings, unless there is a rule of the same pattern.
+pub fn add_rules(rules: &mut TopicRules) {
     let newest = TopicSettings { policy: DeliveryPolicy::Conflate, pending_messages: 4, ..TopicSettings::default() };
     let kept = TopicSettings {
         history_messages: HISTORY,
@@ -70,8 +65,9 @@ pub fn add_rules(rules: &mut TopicRules) -> Result<(), NameError> {
         pending_messages: 2 * HISTORY,
         ..TopicSettings::default()
     };
-    rules.add("$sys.>", newest)?;
-    rules.add(STATS, kept)
+    for (pattern, settings) in [("$sys.>", newest), (STATS, kept)] {
+        rules.add(pattern, settings).expect("constant patterns");
+    }
 }
 
 /// Publishes for as long as the engine lives. An interval of 0 publishes nothing.
@@ -116,9 +112,15 @@ fn is_heard(engine: &EngineHandle, topic: &str) -> bool {
 
 fn publish(engine: &EngineHandle, topic: &str, report: &impl Serialize) {
     let Ok(text) = serde_json::to_string(report) else { return };
-    // A server that is overloaded leaves one out; the next one says so by its interval and its counters.
-    if let Err(error) = engine.publish(topic, &*text) {
-        tracing::debug!(topic, %error, "not published");
+    match engine.publish(topic, &*text) {
+        Ok(_) => {}
+        // A setting that leaves no room for reports: said once, for it stays so.
+        Err(error @ (PublishError::TooBig { .. } | PublishError::TooManyTopics { .. })) => {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| tracing::warn!(topic, bytes = text.len(), %error, "a report cannot be published"));
+        }
+        // A server that is overloaded leaves one out; the next one says so by its counters.
+        Err(error) => tracing::debug!(topic, %error, "a report was not published"),
     }
 }
 
@@ -420,7 +422,7 @@ mod tests {
     #[test]
     fn the_past_is_kept_of_the_stats_alone() {
         let mut rules = TopicRules::default();
-        add_rules(&mut rules).unwrap();
+        add_rules(&mut rules);
         assert_eq!(rules.settings(STATS).history_messages, 300);
         assert_eq!(rules.settings(SLOW).history_messages, 0);
         assert_eq!(rules.settings("lobby"), rules.default_settings());

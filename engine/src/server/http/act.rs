@@ -71,7 +71,7 @@ struct Disconnect<'a> {
 /// Closes one connection, or all of a subject.
 pub(super) async fn disconnect(State(service): Shared, uri: Uri, body: Body) -> Result<Response, ApiError> {
     Query::parse(uri.query(), &[])?;
-    let body = service.bodies.read(body, service.site.message_bytes).await?;
+    let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let wish: Disconnect<'_> = read(body.bytes())?;
     let (code, reason) = (wish.code.unwrap_or(1000), wish.reason.unwrap_or_default());
     check_close(code, &reason).map_err(bad)?;
@@ -164,7 +164,7 @@ macro_rules! routes {
         #[doc = concat!("`", stringify!($wish), "`, for whom the body says.")]
         pub(super) async fn $any(State(service): Shared, uri: Uri, body: Body) -> Result<Response, ApiError> {
             Query::parse(uri.query(), &[])?;
-            let body = service.bodies.read(body, service.site.message_bytes).await?;
+            let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
             let (connection, subject, order) = read::<$wish<'_>>(body.bytes())?.split()?;
             run(&service, target(connection, subject)?, order).await
         }
@@ -178,7 +178,7 @@ macro_rules! routes {
         ) -> Result<Response, ApiError> {
             let id = connection_id(&id?.0)?;
             Query::parse(uri.query(), &[])?;
-            let body = service.bodies.read(body, service.site.message_bytes).await?;
+            let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
             let (connection, subject, order) = read::<$wish<'_>>(body.bytes())?.split()?;
             if connection.is_some() || subject.is_some() {
                 return Err(bad("the path names the connection: neither 'connection' nor 'subject' goes here"));

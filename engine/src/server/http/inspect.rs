@@ -74,7 +74,7 @@ fn server(service: &Service) -> ServerAnswer {
         connections: engine.connection_count(),
         topics: engine.topic_count(),
         listen: engine.local_addrs().iter().map(ToString::to_string).collect(),
-        message_bytes: service.site.message_bytes,
+        message_bytes: service.engine.settings().message_bytes,
     }
 }
 

@@ -1,7 +1,8 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
-//! [`publish`] publishes, [`inspect`] and [`connections`] tell what there is, [`act`] does something for connections, [`pages`]
-//! serves files, [`body`] bounds what requests bring, and [`error`] is every answer that is no success.
+//! [`publish`] publishes, [`inspect`] and [`connections`] tell what there is, [`act`] does something for connections,
+//! [`reload`] reads the configuration again, [`pages`] serves files, [`body`] bounds what requests bring, and [`error`] is
+//! every answer that is no success.
 
 pub mod act;
 pub mod body;
@@ -10,6 +11,7 @@ pub mod error;
 pub mod inspect;
 pub mod pages;
 pub mod publish;
+pub mod reload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::server::config::reload::Reloads;
 use crate::{EngineHandle, Origins};
 use body::BodyBudget;
 use error::ApiError;
@@ -31,10 +34,8 @@ use error::ApiError;
 pub struct Site {
     /// The directory of static files, if there is one.
     pub files: Option<PathBuf>,
-    /// Pages of which origins may change something.
-    pub origins: Origins,
-    /// The longest body, in bytes.
-    pub message_bytes: usize,
+    /// The configuration, if it can be read again.
+    pub reloads: Option<Arc<Reloads>>,
 }
 
 /// What every route has at hand.
@@ -49,10 +50,14 @@ type Shared = State<Arc<Service>>;
 
 /// All of it.
 pub fn router(engine: EngineHandle, site: Site) -> Router {
+    if let Some(reloads) = &site.reloads {
+        reloads.register(&engine);
+    }
     let service = Arc::new(Service { engine, site, bodies: BodyBudget::default() });
     let api = Router::new()
         .route("/publish", post(publish::one))
         .route("/batch", post(publish::batch))
+        .route("/reload", post(reload::reload))
         .route("/info", get(inspect::info))
         .route("/topics", get(inspect::topics))
         .route("/topics/{topic}", get(inspect::topic))
@@ -86,7 +91,7 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
 /// machine perhaps. It cannot forge the `Origin`, so what changes something goes by that, as the WebSockets do.
 async fn same_origin(State(service): Shared, request: Request, next: Next) -> Result<Response, ApiError> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_safe && !is_allowed(&service.site.origins, request.headers()) {
+    if !is_safe && !is_allowed(&service.engine.settings().origins, request.headers()) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "origin_not_allowed",

@@ -28,7 +28,7 @@ pub(super) async fn one(State(service): Shared, uri: Uri, body: Body) -> Result<
     sys::check_publish(topic)?;
     let flags = [("1", true), ("true", true), ("0", false), ("false", false)];
     let is_binary = query.choice("binary", &flags)?.unwrap_or(false);
-    let body = service.bodies.read(body, service.site.message_bytes).await?;
+    let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let message = if is_binary { Message::Binary(body.bytes()) } else { Message::Text(as_text(body.bytes())?) };
     let published = service.engine.publish_with(topic, message, Publish { key, others: false })?;
     ok(&receipt(topic, &published))
@@ -67,7 +67,7 @@ fn receipt<'a>(topic: &'a str, published: &Published) -> Receipt<'a> {
 /// Publishes one after the other, and tells of each what became of it.
 pub(super) async fn batch(State(service): Shared, uri: Uri, body: Body) -> Result<Response, ApiError> {
     Query::parse(uri.query(), &[])?;
-    let body = service.bodies.read(body, service.site.message_bytes).await?;
+    let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let text = as_text(body.bytes())?.trim_ascii();
     let is_array = text.starts_with('[');
     let items = if is_array { array(text)? } else { lines(text) };

@@ -2,14 +2,13 @@
 
 use super::*;
 use axum::body::Body;
-use clap::Parser;
 use http::Request;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::Engine;
-use crate::server::Options;
+use crate::server::Config;
 
 /// An engine on a free port, and its routes without the network between.
 struct Fixture {
@@ -45,9 +44,14 @@ impl Answer {
 
 impl Fixture {
     fn new(site: Site) -> Self {
-        let options = Options::try_parse_from(["fanfare", "--listen=127.0.0.1:0", "--shards=1"]).unwrap();
-        let engine = crate::server::builder(&options).start().unwrap();
-        let router = router(engine.handle().clone(), Site { message_bytes: 1000, ..site });
+        Self::with(&[], site)
+    }
+
+    fn with(flags: &[&str], site: Site) -> Self {
+        let own = ["--listen=127.0.0.1:0", "--shards=1", "--message-bytes=1000"];
+        let config = Config::from_flags([&own, flags].concat()).unwrap();
+        let engine = crate::server::builder(&config).unwrap().start().unwrap();
+        let router = router(engine.handle().clone(), site);
         Self { engine, router }
     }
 
@@ -229,7 +233,7 @@ fn pages_of_other_sites_change_nothing() {
     assert_eq!(fixture.get("/api/info").header("access-control-allow-origin"), "");
     fixture.end();
 
-    let open = Fixture::new(Site { origins: Origins::List(vec!["http://friend.example".into()]), ..Site::default() });
+    let open = Fixture::with(&["--origin=http://friend.example"], Site::default());
     let ask = |origin| open.ask("POST", "/api/publish?topic=t", &[("origin", origin)], "x").status;
     assert_eq!((ask("http://friend.example"), ask("http://127.0.0.1:8080")), (200, 403));
     open.end();
