@@ -85,10 +85,11 @@ pub fn start(engine: &EngineHandle, interval: Duration) {
             // Each topic is looked at, which takes a while if there are very many: not on the thread that serves HTTP.
             let listed = if is_heard(&task, TOPICS) { LISTED } else { 0 };
             let looked = tokio::task::spawn_blocking(move || {
+                let began = Instant::now();
                 let sample = sampler.look(listed);
-                (sampler, sample)
+                (sampler, sample, began.elapsed())
             });
-            let Ok((back, sample)) = looked.await else { return };
+            let Ok((back, sample, looking)) = looked.await else { return };
             sampler = back;
             publish(&task, STATS, &sample.report);
             if listed > 0 {
@@ -100,8 +101,7 @@ pub fn start(engine: &EngineHandle, interval: Duration) {
                 let connections: Vec<_> = slowest.iter().map(ConnectionAnswer::from).collect();
                 publish(&task, SLOW, &SlowReport { time_ms: sample.report.time_ms, connections });
             }
-            let took = began.elapsed();
-            pause = interval.saturating_sub(took).max(took * SHARE);
+            pause = interval.saturating_sub(began.elapsed()).max(looking * SHARE);
         }
     });
 }
