@@ -117,8 +117,8 @@ pub struct Stats {
 }
 
 impl EngineHandle {
-    /// Looks at everything, and at each topic once; of those, tells the busiest, at most so many. It takes about a
-    /// microsecond for three topics, and the locks of a shard's histograms for some microseconds; not for a handler.
+    /// Looks at everything, and at each topic once; of those, tells the busiest, at most so many. It takes some
+    /// 0.1 ms for a thousand topics, and holds the lock of each shard's histograms for some microseconds; not for a handler.
     #[must_use]
     pub fn stats(&self, busiest: usize) -> Stats {
         let shared = self.shared();
