@@ -46,9 +46,14 @@ pub struct Reach {
 }
 
 impl EngineHandle {
-    /// Tells all about a connection; `None` within if it is not there.
-    pub fn connection(&self, id: ConnectionId) -> Reply<Option<ConnectionDetails>> {
+    /// Describes a connection; `None` within if it is not there.
+    pub fn connection(&self, id: ConnectionId) -> Reply<Option<ConnectionInfo>> {
         self.ask(id, None, |reply| Command::Connection { id, reply })
+    }
+
+    /// Tells all about a connection, the names of its subscriptions included; `None` within if it is not there.
+    pub fn connection_details(&self, id: ConnectionId) -> Reply<Option<ConnectionDetails>> {
+        self.ask(id, None, |reply| Command::Details { id, reply })
     }
 
     /// Lists connections of all shards in the order of shard and slot, after one of them, at most `limit` (1,000 at most).

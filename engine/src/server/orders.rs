@@ -65,7 +65,7 @@ impl fmt::Debug for Errand {
 impl Errand {
     /// An errand, and where its outcomes will be told once nobody has it any more.
     #[must_use]
-    pub fn new(order: Order) -> (Arc<dyn Any + Send + Sync>, oneshot::Receiver<Outcomes>) {
+    pub fn begin(order: Order) -> (Arc<dyn Any + Send + Sync>, oneshot::Receiver<Outcomes>) {
         let (finished, outcomes) = oneshot::channel();
         (Arc::new(Self { order, outcomes: Mutex::default(), finished: Some(finished) }), outcomes)
     }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn outcomes_are_told_when_the_last_holder_lets_go() {
-        let (word, mut outcomes) = Errand::new(Order::Unsubscribe { topic: "t".into() });
+        let (word, mut outcomes) = Errand::begin(Order::Unsubscribe { topic: "t".into() });
         let other = word.clone();
         word.downcast_ref::<Errand>().unwrap().outcomes.lock().done = 2;
         drop(word);

@@ -49,6 +49,9 @@ impl Core {
                 let _ = reply.send(self.list_connections(&filter, from_slot, limit));
             }
             Command::Connection { id, reply } => {
+                let _ = reply.send(self.slot(id).and_then(|slot| self.describe(slot)));
+            }
+            Command::Details { id, reply } => {
                 let _ = reply.send(self.slot(id).and_then(|slot| self.details(slot)));
             }
             Command::Describe { ids, reply } => {

@@ -103,8 +103,15 @@ pub enum Command {
         /// Told the list.
         reply: oneshot::Sender<Page>,
     },
-    /// Tell all about one connection.
+    /// Describe one connection.
     Connection {
+        /// The connection.
+        id: ConnectionId,
+        /// Told about it.
+        reply: oneshot::Sender<Option<ConnectionInfo>>,
+    },
+    /// Tell all about one connection.
+    Details {
         /// The connection.
         id: ConnectionId,
         /// Told about it.

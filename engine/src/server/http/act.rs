@@ -31,6 +31,9 @@ enum Target {
     Subject(String),
 }
 
+/// What a body says: the connection or the subject, and what is to be done.
+type Wish<'a> = (Option<Cow<'a, str>>, Option<Cow<'a, str>>, Order);
+
 /// The fields by which a body says for whom.
 fn target(connection: Option<Cow<'_, str>>, subject: Option<Cow<'_, str>>) -> Result<Target, ApiError> {
     match (connection, subject) {
@@ -104,7 +107,7 @@ struct Subscribe<'a> {
 }
 
 impl<'a> Subscribe<'a> {
-    fn split(self) -> Result<(Option<Cow<'a, str>>, Option<Cow<'a, str>>, Order), ApiError> {
+    fn split(self) -> Result<Wish<'a>, ApiError> {
         let history = self.history.unwrap_or(0) as usize;
         if check_name(&self.topic)? && history > 0 {
             return Err(bad("'history' needs a topic: a pattern has no single order"));
@@ -125,7 +128,7 @@ struct Unsubscribe<'a> {
 }
 
 impl<'a> Unsubscribe<'a> {
-    fn split(self) -> Result<(Option<Cow<'a, str>>, Option<Cow<'a, str>>, Order), ApiError> {
+    fn split(self) -> Result<Wish<'a>, ApiError> {
         check_name(&self.topic)?;
         Ok((self.connection, self.subject, Order::Unsubscribe { topic: self.topic.into_owned() }))
     }
@@ -147,7 +150,7 @@ struct Send<'a> {
 }
 
 impl<'a> Send<'a> {
-    fn split(self) -> Result<(Option<Cow<'a, str>>, Option<Cow<'a, str>>, Order), ApiError> {
+    fn split(self) -> Result<Wish<'a>, ApiError> {
         let (opcode, payload) = match (self.data, self.text, self.base64) {
             (Some(data), None, None) => (Opcode::Text, data.get().as_bytes().to_vec()),
             (None, Some(text), None) => (Opcode::Text, text.into_owned().into_bytes()),
@@ -208,7 +211,7 @@ fn cut_long(message: &str) -> &str {
 }
 
 async fn run(service: &Arc<Service>, target: Target, order: Order) -> Result<Response, ApiError> {
-    let (word, outcomes) = Errand::new(order);
+    let (word, outcomes) = Errand::begin(order);
     match target {
         Target::Connection(id) => {
             let found = service.engine.tell(id, word).await.ok_or_else(ApiError::overloaded)?;

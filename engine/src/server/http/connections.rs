@@ -51,7 +51,7 @@ pub(super) async fn one(
 ) -> Result<Response, ApiError> {
     let id = connection_id(&id?.0)?;
     Query::parse(uri.query(), &[])?;
-    let details = service.engine.connection(id).await.ok_or_else(ApiError::overloaded)?;
+    let details = service.engine.connection_details(id).await.ok_or_else(ApiError::overloaded)?;
     let details = details.ok_or_else(|| no_such_connection(id))?;
     ok(&DetailsAnswer {
         connection: ConnectionAnswer::from(&details.info),
