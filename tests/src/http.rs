@@ -217,10 +217,10 @@ impl Http {
     }
 }
 
-/// The bytes of a request.
+/// The bytes of a request. The host is one that a server on this machine takes for this machine.
 #[must_use]
 pub fn request_bytes(method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
-    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: fanfare.test\r\n");
+    let mut text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }

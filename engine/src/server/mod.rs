@@ -5,6 +5,7 @@
 //! | [`config`] | flags, environment and file, checked: every refusal names the setting, the value seen and what is allowed |
 //! | [`app`] | the [`Handler`](crate::Handler): which path leads to which protocol |
 //! | [`auth`] | who a client is, and what it may do |
+//! | `member` | the one behind an open connection: a token in a message, its end, a new one |
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
@@ -20,6 +21,7 @@ pub mod auth;
 pub mod config;
 pub mod http;
 pub mod json;
+mod member;
 pub mod native;
 pub mod orders;
 pub mod query;
@@ -30,9 +32,9 @@ pub mod sys;
 use std::sync::Arc;
 
 pub use app::App;
+pub use auth::{Auth, AuthSettings};
 pub use config::{Config, Refused, Task};
 
-use self::auth::Auth;
 use self::config::reload::Reloads;
 use crate::{Engine, EngineBuilder, NameError, Pattern};
 
@@ -62,16 +64,17 @@ pub fn builder(config: &Config) -> Result<EngineBuilder<App>, String> {
 /// As [`builder`].
 pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), String> {
     let auth = Arc::new(Auth::new(&config.auth)?);
-    let reloads = Arc::new(Reloads::new(config.clone(), auth));
+    let reloads = Arc::new(Reloads::new(config.clone(), Arc::clone(&auth)));
     let sys_interval = config.sys_interval;
-    let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)) };
-    let builder = Engine::builder(App)
+    let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
+    let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
         .settings(config.settings.clone())
         .topics(config.topics.clone())
         .shards(config.shards())
         .pin(config.pin)
         .http(move |engine| {
+            site.auth.add_metrics(&engine);
             sys::start(&engine, sys_interval);
             http::router(engine, site)
         });

@@ -4,10 +4,13 @@
 
 use std::sync::Arc;
 
-use super::app::Client;
-use super::check_name;
+use serde::Deserialize;
+use std::borrow::Cow;
+
+use super::app::{Client, Kind};
+use super::auth::{Action, Auth, Denied, Identity, is_reserved};
 use super::query::{BadQuery, Query, cut, percent_decode};
-use super::sys::{self, Reserved};
+use super::{check_name, member};
 use crate::{Context, Message, Position, Publish, PublishError, Refusal, Subscribe, SubscribeError};
 
 /// The close code when `since` cannot be honoured whole: the client knows it has missed something.
@@ -35,28 +38,28 @@ pub struct Raw {
     subscribe: Option<Box<Subscribe>>,
 }
 
-/// What a connection does with its first breath.
-#[derive(Debug)]
-pub struct Start {
-    topic: Arc<str>,
-    subscribe: Option<Box<Subscribe>>,
-}
-
 /// What becomes of a message from this connection.
 #[derive(Debug)]
-pub struct Publisher {
+struct Publisher {
     topic: Arc<str>,
     mode: Mode,
     echo: bool,
 }
 
 impl Raw {
-    pub(super) fn start(&mut self) -> Start {
-        Start { topic: self.topic.clone(), subscribe: self.subscribe.take() }
+    /// What the WebSocket is.
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
     }
 
-    pub(super) fn publisher(&self) -> Publisher {
-        Publisher { topic: self.topic.clone(), mode: self.mode, echo: self.echo }
+    /// Whether somebody may do what this connection is for.
+    pub(super) fn check(&self, identity: &Identity) -> Result<(), Denied> {
+        let actions: &[_] = match self.mode {
+            Mode::Subscribe => &[Action::Subscribe],
+            Mode::Publish => &[Action::Publish],
+            Mode::Both => &[Action::Subscribe, Action::Publish],
+        };
+        actions.iter().try_for_each(|action| identity.permissions.check(*action, Some(&self.topic)))
     }
 }
 
@@ -68,11 +71,9 @@ pub(super) fn accept(topic: &str, query: Option<&str>) -> Result<Raw, Refusal> {
     if is_pattern && raw.mode != Mode::Subscribe {
         return Err(bad_query("a pattern can only be subscribed to: with it, mode must be 'subscribe'"));
     }
-    if raw.mode != Mode::Subscribe
-        && let Err(reserved) = sys::check_publish(&raw.topic)
-    {
-        let message = format!("{reserved}: with it, mode must be 'subscribe'");
-        return Err(Refusal::new(403).error(Reserved::CODE, &message));
+    if is_reserved(&raw.topic) && raw.mode != Mode::Subscribe {
+        let message = "topics that begin with '$' can only be subscribed to: with them, mode must be 'subscribe'";
+        return Err(Refusal::new(403).error("reserved", message));
     }
     if is_pattern && raw.subscribe.as_ref().is_some_and(|subscribe| subscribe.since.is_some() || subscribe.history > 0)
     {
@@ -108,12 +109,13 @@ fn bad_query(message: &str) -> Refusal {
 }
 
 /// Subscribes, if that is what the client is here for.
-pub(super) fn open(ctx: &mut Context<'_, Client>, start: Start) {
-    let Some(subscribe) = start.subscribe else { return };
-    match ctx.subscribe(&start.topic, *subscribe) {
+pub(super) fn open(ctx: &mut Context<'_, Client>) {
+    let Kind::Raw(raw) = &mut ctx.data().kind else { return };
+    let (topic, Some(subscribe)) = (raw.topic.clone(), raw.subscribe.take()) else { return };
+    match ctx.subscribe(&topic, *subscribe) {
         // Whole or refused, never silent: without an envelope, the close is the only way to say it.
         Ok(subscribed) if subscribed.recovered == Some(false) && subscribe.since.is_some() => {
-            ctx.unsubscribe(&start.topic);
+            ctx.unsubscribe(&topic);
             let since = subscribe.since.map(|position| position.to_string()).unwrap_or_default();
             ctx.close(CLOSE_CANNOT_RECOVER, &format!("cannot recover since {since}"));
         }
@@ -132,8 +134,43 @@ fn close_unsubscribed(ctx: &mut Context<'_, Client>, error: &SubscribeError) {
     ctx.close(code, &reason(error.label(), &error.to_string()));
 }
 
-/// Publishes what the client has sent, or says why not by closing.
-pub(super) fn message(ctx: &mut Context<'_, Client>, publisher: Publisher, message: Message<'_>) {
+/// A token in a message: the one thing that is not published.
+#[derive(Deserialize)]
+struct Token<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+}
+
+/// The token in a message, if it is one that has one. Most messages are told apart without being read as JSON.
+fn token_in<'m>(message: &Message<'m>) -> Option<Cow<'m, str>> {
+    let Message::Text(text) = message else { return None };
+    if !text.trim_ascii_start().starts_with('{') || !(text.contains("\"auth\"") || text.contains("\\u")) {
+        return None;
+    }
+    let token: Token<'m> = serde_json::from_str(text).ok()?;
+    (token.kind == "auth").then_some(token.token)
+}
+
+/// Takes a token, or publishes what the client has sent, or says why not by closing.
+pub(super) fn message(auth: &Arc<Auth>, ctx: &mut Context<'_, Client>, message: Message<'_>) {
+    if auth.checks_tokens()
+        && let Some(token) = token_in(&message)
+    {
+        return member::authenticate(auth, ctx, &token, None);
+    }
+    match ctx.data() {
+        Client { member: None, .. } => member::close_unknown(auth, ctx),
+        Client { kind: Kind::Raw(raw), .. } => {
+            let publisher = Publisher { topic: raw.topic.clone(), mode: raw.mode, echo: raw.echo };
+            publish(ctx, &publisher, message);
+        }
+        Client { kind: Kind::Native, .. } => {}
+    }
+}
+
+fn publish(ctx: &mut Context<'_, Client>, publisher: &Publisher, message: Message<'_>) {
     if publisher.mode == Mode::Subscribe {
         ctx.close(1008, "this connection only subscribes");
         return;
@@ -205,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_connection_keeps_little() {
-        assert!(size_of::<Client>() <= 32);
+        assert!(size_of::<Client>() <= 40);
     }
 
     proptest! {

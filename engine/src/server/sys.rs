@@ -5,7 +5,6 @@
 //! Names that begin with `$` are the server's: clients cannot publish to them, and `*` and `>` do not reach them.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::sync::Once;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -29,31 +28,6 @@ const HISTORY: usize = 300;
 const LISTED: usize = 20;
 /// Looking takes at most one part in so many of the time: with very many topics, the looks become rarer.
 const SHARE: u32 = 50;
-
-/// A topic is the server's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reserved;
-
-impl Reserved {
-    /// The code of the error.
-    pub const CODE: &'static str = "reserved";
-}
-
-impl fmt::Display for Reserved {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "topics whose name begins with '$' are the server's own: they can be subscribed to, not published to",
-        )
-    }
-}
-
-/// Whether clients may publish to a topic of this name.
-///
-/// # Errors
-/// It is the server's own.
-pub fn check_publish(topic: &str) -> Result<(), Reserved> {
-    if topic.starts_with('$') { Err(Reserved) } else { Ok(()) }
-}
 
 /// Gives the topics `$sys.…` their settings, unless there is a rule of the same pattern.
 pub fn add_rules(rules: &mut TopicRules) {
@@ -409,15 +383,6 @@ fn cpu_time() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_with_a_dollar_are_reserved() {
-        for (topic, is_free) in
-            [("$sys.stats", false), ("$", false), ("$x.y", false), ("a.$sys", true), ("lobby", true)]
-        {
-            assert_eq!(check_publish(topic).is_ok(), is_free, "{topic}");
-        }
-    }
 
     #[test]
     fn the_past_is_kept_of_the_stats_alone() {

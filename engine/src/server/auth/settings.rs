@@ -23,7 +23,8 @@ pub struct JwtKey {
     pub algorithm: String,
     /// Its name in tokens (`kid`); a key without a name stands for tokens without one.
     pub kid: Option<String>,
-    /// The file: for HS256 the secret as it is (a last line break is not part of it), else a public key in PEM.
+    /// The file: for HS256 the secret as it is (a last line break is not part of it), at least 32 bytes and not readable by
+    /// everybody; else a public key in PEM (`BEGIN PUBLIC KEY`).
     pub file: PathBuf,
 }
 
@@ -40,7 +41,8 @@ pub struct Rules {
     pub admin: Vec<Pattern>,
 }
 
-/// What everybody with this role may do, beside what the token says. `{sub}` in a pattern stands for the subject.
+/// What everybody with this role may do, beside what the token says. `{sub}` in a pattern stands for the subject, as one token:
+/// `.`, `*`, `>`, `$`, `%`, braces and control characters in it are percent-encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// Its name in the claim `role`; `default` is everybody who is authenticated, `anonymous` everybody who is not.
@@ -66,7 +68,7 @@ pub struct CallbackSettings {
     pub cache: Duration,
     /// Requests to it at once. Default 64; more wait, and count their waiting as part of the time limit.
     pub concurrent_max: usize,
-    /// So many failures in a row and it is not asked for a while. Default 5.
+    /// So many failures in a row and it is not asked for a while. Default 5; 0: it is always asked.
     pub failures_max: u32,
     /// For how long. Default 10 s.
     pub pause: Duration,

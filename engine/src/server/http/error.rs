@@ -7,7 +7,6 @@ use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::server::query::BadQuery;
-use crate::server::sys::Reserved;
 use crate::{NameError, PublishError};
 
 /// An answer that says what went wrong: `code` for programs, `message` for people.
@@ -16,7 +15,7 @@ pub struct ApiError {
     status: StatusCode,
     code: &'static str,
     message: String,
-    headers: Vec<(HeaderName, &'static str)>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl ApiError {
@@ -50,10 +49,10 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed to answer")
     }
 
-    /// With a header.
+    /// With a header; left out if its value is none.
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.headers.push((name, value));
+    pub fn header(mut self, name: HeaderName, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 
@@ -74,7 +73,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = super::json(self.status, self.value().to_string().into());
         for (name, value) in self.headers {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+            if let Ok(value) = HeaderValue::try_from(value) {
+                response.headers_mut().insert(name, value);
+            }
         }
         response
     }
@@ -89,12 +90,6 @@ impl From<BadQuery> for ApiError {
 impl From<NameError> for ApiError {
     fn from(error: NameError) -> Self {
         Self::bad_request("bad_topic", error.to_string())
-    }
-}
-
-impl From<Reserved> for ApiError {
-    fn from(reserved: Reserved) -> Self {
-        Self::new(StatusCode::FORBIDDEN, Reserved::CODE, reserved.to_string())
     }
 }
 

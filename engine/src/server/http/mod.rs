@@ -1,9 +1,10 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
 //! [`publish`] publishes, [`inspect`] and [`connections`] tell what there is, [`act`] does something for connections,
-//! [`reload`] reads the configuration again, [`pages`] serves files, [`body`] bounds what requests bring, and [`error`] is
-//! every answer that is no success.
+//! [`reload`] reads the configuration again, [`pages`] serves files, [`access`] says who may do what, [`body`] bounds what
+//! requests bring, and [`error`] is every answer that is no success.
 
+pub mod access;
 pub mod act;
 pub mod body;
 pub mod connections;
@@ -24,16 +25,19 @@ use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use crate::server::Auth;
 use crate::server::config::reload::Reloads;
 use crate::{EngineHandle, Origins};
 use body::BodyBudget;
 use error::ApiError;
 
 /// What the HTTP service needs to know besides the engine.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// The directory of static files, if there is one.
     pub files: Option<PathBuf>,
+    /// Who decides what a request may do.
+    pub auth: Arc<Auth>,
     /// The configuration, if it can be read again.
     pub reloads: Option<Arc<Reloads>>,
 }
@@ -72,12 +76,15 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
         .route("/unsubscribe", post(act::unsubscribe))
         .route("/send", post(act::send))
         .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), access::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), same_origin));
+    let metrics =
+        get(inspect::metrics).layer(middleware::from_fn_with_state(Arc::clone(&service), access::guard_server));
     Router::new()
         .nest("/api", api)
         .route("/healthz", get(inspect::health))
         .route("/readyz", get(inspect::ready))
-        .route("/metrics", get(inspect::metrics))
+        .route("/metrics", metrics)
         .route("/admin", get(pages::admin))
         .route("/ws", get(upgrade_required))
         .route("/topics/{topic}", get(upgrade_required))

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
@@ -11,21 +12,27 @@ use http::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::access::Caller;
 use super::error::ApiError;
-use super::{Shared, ok};
+use super::{Service, Shared, ok};
 use crate::server::query::Query;
-use crate::server::{KEY_BYTES_MAX, json, sys};
-use crate::{EngineHandle, Message, Publish, PublishError, Published};
+use crate::server::{KEY_BYTES_MAX, json};
+use crate::{Message, Publish, PublishError, Published};
 
 /// The most publications in one batch.
 pub const BATCH_MAX: usize = 10_000;
 
 /// Publishes the body.
-pub(super) async fn one(State(service): Shared, uri: Uri, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn one(
+    State(service): Shared,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, ApiError> {
     let query = Query::parse(uri.query(), &["topic", "key", "binary"])?;
     let topic = query.required("topic")?;
+    caller.check_publish(&service, topic)?;
     let key = query.text("key").map(check_key).transpose()?;
-    sys::check_publish(topic)?;
     let flags = [("1", true), ("true", true), ("0", false), ("false", false)];
     let is_binary = query.choice("binary", &flags)?.unwrap_or(false);
     let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
@@ -65,7 +72,12 @@ fn receipt<'a>(topic: &'a str, published: &Published) -> Receipt<'a> {
 }
 
 /// Publishes one after the other, and tells of each what became of it.
-pub(super) async fn batch(State(service): Shared, uri: Uri, body: Body) -> Result<Response, ApiError> {
+pub(super) async fn batch(
+    State(service): Shared,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, ApiError> {
     Query::parse(uri.query(), &[])?;
     let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let text = as_text(body.bytes())?.trim_ascii();
@@ -76,7 +88,7 @@ pub(super) async fn batch(State(service): Shared, uri: Uri, body: Body) -> Resul
         1..=BATCH_MAX => {}
         count => return Err(too_many(count)),
     }
-    let mut run = Run { engine: &service.engine, full: HashSet::new(), overloaded: 0 };
+    let mut run = Run { service: &service, caller: &caller, full: HashSet::new(), overloaded: 0 };
     let results = items.iter().map(|item| run.publish(item)).collect::<Result<Vec<_>, _>>()?;
     if run.overloaded == results.len() {
         return Err(ApiError::overloaded());
@@ -128,7 +140,8 @@ pub(super) fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
 
 /// A batch on its way.
 struct Run<'a> {
-    engine: &'a EngineHandle,
+    service: &'a Service,
+    caller: &'a Caller,
     /// Topics that had no room: what comes later for them must not overtake what was refused.
     full: HashSet<String>,
     overloaded: usize,
@@ -144,8 +157,8 @@ impl Run<'_> {
 
     fn try_publish(&mut self, text: &str) -> Result<Box<RawValue>, ApiError> {
         let item: Item<'_> = serde_json::from_str(text).map_err(|error| bad_item(&error))?;
-        sys::check_publish(&item.topic)?;
         let key = item.key.as_deref().map(check_key).transpose()?;
+        self.caller.check_publish(self.service, &item.topic)?;
         if self.full.contains(&*item.topic) {
             return Err(ApiError::overloaded());
         }
@@ -156,7 +169,7 @@ impl Run<'_> {
             (None, None, Some(bytes)) => Message::Binary(bytes),
             _ => return Err(ApiError::bad_request("bad_request", "one of data, text and base64 must be given")),
         };
-        let published = self.engine.publish_with(&item.topic, message, Publish { key, others: false });
+        let published = self.service.engine.publish_with(&item.topic, message, Publish { key, others: false });
         if published == Err(PublishError::Overloaded) {
             self.full.insert(item.topic.clone().into_owned());
         }

@@ -16,6 +16,12 @@ struct Fixture {
     router: Router,
 }
 
+/// Without authentication.
+fn site() -> Site {
+    let auth = Arc::new(Auth::new(&crate::server::AuthSettings::default()).unwrap());
+    Site { files: None, reloads: None, auth }
+}
+
 struct Answer {
     status: u16,
     headers: HeaderMap,
@@ -60,7 +66,9 @@ impl Fixture {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(body.into()).unwrap();
+        let here = "127.0.0.1:1".parse().unwrap();
+        let arrival = crate::Arrival { client: here, peer: here, local: here, forwarded: false, private: false };
+        let request = request.extension(arrival).body(body.into()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (parts, body) = self.router.clone().oneshot(request).await.unwrap().into_parts();
@@ -84,7 +92,7 @@ impl Fixture {
 
 #[test]
 fn what_is_published_gets_a_place_and_can_be_looked_up() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     let first = fixture.post("/api/publish?topic=a%2Fb&key=k", "{\"x\":1}");
     assert_eq!(first.status, 200);
     assert_eq!(first.header("content-type"), "application/json");
@@ -113,7 +121,7 @@ fn what_is_published_gets_a_place_and_can_be_looked_up() {
 
 #[test]
 fn topics_are_listed_page_by_page() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     for topic in ["a.1", "a.2", "a.3", "b"] {
         fixture.ask("POST", &format!("/api/publish?topic={topic}"), &[], "x");
     }
@@ -130,7 +138,7 @@ fn topics_are_listed_page_by_page() {
 
 #[test]
 fn mistakes_are_answered_with_status_code_and_sentence() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     for (method, target, body, status, code) in [
         ("POST", "/api/publish", "x", 400, "bad_query"),
         ("POST", "/api/publish?topic=t&tpoic=t", "x", 400, "bad_query"),
@@ -171,7 +179,7 @@ fn mistakes_are_answered_with_status_code_and_sentence() {
 
 #[test]
 fn bodies_and_keys_have_limits() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     assert_eq!(fixture.ask("POST", "/api/publish?topic=t", &[], vec![b'x'; 1000]).status, 200);
     let too_big = fixture.ask("POST", "/api/publish?topic=t", &[], vec![b'x'; 1001]);
     assert_eq!(too_big.code(), (413, "message_too_big".into()));
@@ -182,7 +190,7 @@ fn bodies_and_keys_have_limits() {
 
 #[test]
 fn a_batch_tells_of_each_publication_what_became_of_it() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     let batch = r#"[{"topic":"t","data":{"a":[1]}},{"topic":"t","text":"hi","key":"k"},{"topic":"t","base64":"AP8="},
         {"topic":"t","data":null},{"topic":"t.*","data":1},{"topic":"t"},{"topic":"t","data":1,"text":"x"},
         {"topic":"t","base64":"?"},{"topic":"t","dta":1},7]"#;
@@ -204,7 +212,7 @@ fn a_batch_tells_of_each_publication_what_became_of_it() {
 
 #[test]
 fn a_batch_may_come_in_lines() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     let answer =
         fixture.post("/api/batch", "{\"topic\":\"t\",\"data\":1}\n\nnonsense\r\n{\"topic\":\"t\",\"text\":\"x\"}\n");
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/x-ndjson"));
@@ -220,7 +228,7 @@ fn a_batch_may_come_in_lines() {
 
 #[test]
 fn pages_of_other_sites_change_nothing() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     let publish = |headers: &[(&str, &str)]| fixture.ask("POST", "/api/publish?topic=t", headers, "x");
     for origin in ["http://evil.example", "null", "http://127.0.0.1:9090", ""] {
         assert_eq!(publish(&[("origin", origin)]).code(), (403, "origin_not_allowed".into()), "{origin}");
@@ -233,7 +241,7 @@ fn pages_of_other_sites_change_nothing() {
     assert_eq!(fixture.get("/api/info").header("access-control-allow-origin"), "");
     fixture.end();
 
-    let open = Fixture::with(&["--origin=http://friend.example"], Site::default());
+    let open = Fixture::with(&["--origin=http://friend.example"], site());
     let ask = |origin| open.ask("POST", "/api/publish?topic=t", &[("origin", origin)], "x").status;
     assert_eq!((ask("http://friend.example"), ask("http://127.0.0.1:8080")), (200, 403));
     open.end();
@@ -241,7 +249,7 @@ fn pages_of_other_sites_change_nothing() {
 
 #[test]
 fn the_server_tells_how_it_is() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     assert_eq!((fixture.get("/healthz").status, fixture.get("/readyz").status), (200, 200));
     let info = fixture.get("/api/info").json();
     assert_eq!((&info["name"], &info["version"]), (&json!("fanfare"), &json!(env!("CARGO_PKG_VERSION"))));
@@ -255,7 +263,7 @@ fn the_server_tells_how_it_is() {
 
 #[test]
 fn the_page_is_guarded_and_comes_once() {
-    let fixture = Fixture::new(Site::default());
+    let fixture = Fixture::new(site());
     let page = fixture.get("/");
     assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
     assert!(page.header("content-security-policy").contains("default-src 'none'"));
@@ -275,7 +283,7 @@ fn files_have_types_tags_and_ranges() {
     put("app.js", "1");
     put(".secret", "s");
     std::fs::create_dir(directory.path().join("sub")).unwrap();
-    let fixture = Fixture::new(Site { files: Some(directory.path().into()), ..Site::default() });
+    let fixture = Fixture::new(Site { files: Some(directory.path().into()), ..site() });
     assert_eq!(fixture.get("/").header("content-type"), "text/html; charset=utf-8");
 
     let file = fixture.get("/a.txt");
@@ -320,7 +328,7 @@ fn an_index_takes_the_place_of_the_page_and_the_api_wins_over_files() {
     put("api/info", "no");
     put("api/own", "no");
     put("healthz", "no");
-    let fixture = Fixture::new(Site { files: Some(directory.path().into()), ..Site::default() });
+    let fixture = Fixture::new(Site { files: Some(directory.path().into()), ..site() });
     assert_eq!((fixture.get("/").text().as_str(), fixture.get("/sub/").text().as_str()), ("mine", "below"));
     let moved = fixture.get("/sub?x=1");
     assert_eq!((moved.status, moved.header("location")), (308, "/sub/?x=1"));
@@ -339,7 +347,7 @@ fn links_out_of_the_directory_lead_nowhere() {
     link(&outside.path().join("secret"), "file");
     link(outside.path(), "dir");
     link(&directory.path().join("real"), "alias");
-    let fixture = Fixture::new(Site { files: Some(directory.path().into()), ..Site::default() });
+    let fixture = Fixture::new(Site { files: Some(directory.path().into()), ..site() });
     assert_eq!((fixture.get("/file").status, fixture.get("/dir/secret").status), (404, 404));
     assert_eq!(fixture.get("/alias").text(), "r");
     fixture.end();

@@ -11,4 +11,4 @@ mod session;
 pub use encoding::NativeEncoding;
 pub use request::{Action, Fault, Id, Request, parse};
 
-pub(super) use session::{accept, message, open};
+pub(super) use session::{accept, authenticated, ended, message, open, refuse};

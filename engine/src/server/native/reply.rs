@@ -15,6 +15,25 @@ pub enum Reply<'a> {
         /// The name of the connection, as the HTTP API knows it.
         #[serde(serialize_with = "text")]
         connection: ConnectionId,
+        /// Whether it is known who the client is; left out if nobody is asked.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        authenticated: Option<bool>,
+        /// Who it is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        subject: Option<&'a str>,
+        /// Until when its token holds, in seconds since 1970.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_at: Option<u64>,
+    },
+    /// Answer to `auth`.
+    Authenticated {
+        /// As in the request.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Id<'a>>,
+        /// Who the client is; null if the token does not say.
+        subject: Option<&'a str>,
+        /// Until when the token holds, in seconds since 1970; null if for ever.
+        expires_at: Option<u64>,
     },
     /// Answer to `subscribe`; what was missed follows, then what is new.
     Subscribed {
@@ -31,13 +50,16 @@ pub enum Reply<'a> {
         /// Whether all since the given position follows; null if none was given.
         recovered: Option<bool>,
     },
-    /// Answer to `unsubscribe`: nothing of this topic follows.
+    /// Answer to `unsubscribe`, or without having been asked for, then with a reason: nothing of this topic follows.
     Unsubscribed {
         /// As in the request.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<Id<'a>>,
         /// The topic or pattern.
         topic: &'a str,
+        /// Why, if it was not asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
     },
     /// Answer to `publish`.
     Published {
@@ -127,7 +149,22 @@ mod tests {
         let done = Subscribed { epoch: Epoch(0x5f), offset: 3, recovered: None, already: false };
         let published = Published { epoch: Epoch(0x5f), offset: 4, subscribers: 2 };
         for (reply, wire) in [
-            (Reply::Connected { connection }, r#"{"type":"connected","connection":"0-1a-1"}"#),
+            (
+                Reply::Connected { connection, authenticated: None, subject: None, expires_at: None },
+                r#"{"type":"connected","connection":"0-1a-1"}"#,
+            ),
+            (
+                Reply::Connected { connection, authenticated: Some(true), subject: Some("ada"), expires_at: Some(9) },
+                r#"{"type":"connected","connection":"0-1a-1","authenticated":true,"subject":"ada","expires_at":9}"#,
+            ),
+            (
+                Reply::Authenticated { id, subject: Some("ada"), expires_at: None },
+                r#"{"type":"authenticated","id":7,"subject":"ada","expires_at":null}"#,
+            ),
+            (
+                Reply::Unsubscribed { id: None, topic: "t", reason: Some("forbidden") },
+                r#"{"type":"unsubscribed","topic":"t","reason":"forbidden"}"#,
+            ),
             (
                 Reply::subscribed(id, "t", &done),
                 r#"{"type":"subscribed","id":7,"topic":"t","epoch":"5f","offset":3,"recovered":null}"#,
@@ -136,7 +173,7 @@ mod tests {
                 Reply::subscribed(None, "t", &Subscribed { recovered: Some(true), ..done }),
                 r#"{"type":"subscribed","topic":"t","epoch":"5f","offset":3,"recovered":true}"#,
             ),
-            (Reply::Unsubscribed { id, topic: "t" }, r#"{"type":"unsubscribed","id":7,"topic":"t"}"#),
+            (Reply::Unsubscribed { id, topic: "t", reason: None }, r#"{"type":"unsubscribed","id":7,"topic":"t"}"#),
             (
                 Reply::published(id, "t", &published),
                 r#"{"type":"published","id":7,"topic":"t","epoch":"5f","offset":4}"#,

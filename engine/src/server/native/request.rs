@@ -62,6 +62,29 @@ pub enum Action<'a> {
     },
     /// An answer.
     Ping,
+    /// To be known by a token.
+    Auth {
+        /// The token.
+        token: Token<'a>,
+    },
+}
+
+/// A token, which no log shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token<'a>(Cow<'a, str>);
+
+impl Token<'_> {
+    /// The token itself.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(token)")
+    }
 }
 
 /// The `id` of a request: a string or number, given back as it was written.
@@ -82,7 +105,7 @@ impl<'a> Id<'a> {
         (is_short && (is_number || string(raw).is_some())).then_some(Self(raw))
     }
 
-    #[cfg(test)]
+    /// Reads one as JSON.
     pub(super) fn read(text: &'a str) -> Option<Self> {
         serde_json::from_str(text).ok().and_then(Self::new)
     }
@@ -147,9 +170,10 @@ enum Field {
     Limit,
     Epoch,
     Offset,
+    Token,
 }
 
-const FIELDS: [(Field, &str); 10] = [
+const FIELDS: [(Field, &str); 11] = [
     (Field::Type, "type"),
     (Field::Id, "id"),
     (Field::Topic, "topic"),
@@ -160,6 +184,7 @@ const FIELDS: [(Field, &str); 10] = [
     (Field::Limit, "limit"),
     (Field::Epoch, "epoch"),
     (Field::Offset, "offset"),
+    (Field::Token, "token"),
 ];
 
 impl Field {
@@ -206,8 +231,15 @@ impl<'a> Fields<'a> {
             "publish" => self.publish(),
             "history" => self.history(),
             "ping" => self.allow("ping", &[]).map(|()| Action::Ping),
+            "auth" => {
+                self.allow("auth", &[Field::Token])?;
+                let raw = self.get(Field::Token).ok_or_else(|| missing(Field::Token))?;
+                // What stands there may be one all the same, and is not repeated.
+                let token = string(raw).ok_or_else(|| wrong("'token' must be a string".into()))?;
+                Ok(Action::Auth { token: Token(token) })
+            }
             other => {
-                let known = "subscribe, unsubscribe, publish, history, ping";
+                let known = "subscribe, unsubscribe, publish, history, ping, auth";
                 Err(("unknown_type", format!("'{}' is no type of request: there are {known}", cut(other))))
             }
         }
