@@ -56,7 +56,10 @@ mod shard;
 
 pub use close::{CloseCause, RefusalCause};
 pub use config::{ClientAddress, ConnectionLimits, RatePolicy, Settings, TopicCharacters};
-pub use engine::{Arrival, Engine, EngineBuilder, EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
+pub use engine::{
+    Arrival, Engine, EngineBuilder, EngineError, EngineHandle, Gathered, HistoryPage, Latency, Reach, Reply,
+    ShardStats, Stats, TopicInfo,
+};
 pub use handler::{
     Accept, Closed, Context, Decision, Deferred, Handler, Later, Pending, Publish, Refusal, SendOutcome, Subscribe,
     Upgrade,
@@ -67,7 +70,7 @@ pub use pubsub::{
     DeliveryPolicy, Encoding, EncodingId, Epoch, NameError, Pattern, Position, Publication, PublishError, Published,
     SubscribeError, Subscribed, TopicRules, TopicSettings,
 };
-pub use shard::inbox::ConnectionInfo;
+pub use shard::inspect::{ConnectionDetails, ConnectionFilter, ConnectionInfo, ConnectionState};
 pub use ws::handshake::Origins;
 pub use ws::{Message, Opcode};
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use fanfare::server::config::print::default_file;
 use fanfare::server::config::reload::{Reloads, SetLog};
+use fanfare::server::stats_line::{self, LogWriter};
 use fanfare::server::{self, Config, Refused, Task};
 use fanfare::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -68,6 +69,9 @@ fn run(config: &Config) -> io::Result<()> {
     }
     announce(&engine, config);
     end_on_failure(engine.handle().clone());
+    if config.stats {
+        stats_line::start(engine.handle().clone())?;
+    }
     wait_for_end(&mut signals, &engine, reloads);
     if engine.handle().has_failed() {
         return Err(io::Error::other("a shard has failed"));
@@ -123,7 +127,7 @@ fn raise_open_files_limit() {
 /// Begins to log; gives back how its level is changed.
 fn start_log(config: &Config) -> SetLog {
     let is_terminal = io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal);
+    let log = tracing_subscriber::fmt().with_writer(LogWriter::default).with_ansi(is_terminal);
     let filter = EnvFilter::new(&config.log);
     if config.log_json {
         let log = log.json().with_env_filter(filter).with_filter_reloading();

@@ -20,13 +20,11 @@ use crate::pubsub::{
     Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicRules,
     TopicSettings,
 };
-use crate::shard::inbox::{Command, ConnectionInfo, NotTaken};
+use crate::shard::inbox::{Command, NotTaken};
 use crate::shard::shared::Shared;
 use crate::shard::write::data_frame;
 use crate::ws::Message;
 
-/// The most connections listed at once.
-const CONNECTIONS_MAX: usize = 1000;
 /// Topics given other settings before the control thread looks at something else.
 const TOPICS_AT_ONCE: usize = 1000;
 
@@ -179,7 +177,12 @@ impl EngineHandle {
     }
 
     /// Asks the connection's shard; `absent` is the answer if there is no such shard.
-    fn ask<T>(&self, id: ConnectionId, absent: T, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Reply<T> {
+    pub(super) fn ask<T>(
+        &self,
+        id: ConnectionId,
+        absent: T,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Reply<T> {
         let (reply, answer) = oneshot::channel();
         Reply(match self.command(id, command(reply)) {
             Ok(()) => Answer::Asked(answer),
@@ -222,30 +225,7 @@ impl EngineHandle {
         }
     }
 
-    /// Describes a connection; `None` within if it is not there.
-    pub fn connection(&self, id: ConnectionId) -> Reply<Option<ConnectionInfo>> {
-        self.ask(id, None, |reply| Command::Connection { id, reply })
-    }
-
-    /// Lists connections of all shards in the order of shard and slot, after one of them, at most `limit` (1,000 at most).
-    /// Shards that are overloaded are left out.
-    pub async fn connections(&self, after: Option<ConnectionId>, limit: usize) -> Vec<ConnectionInfo> {
-        let limit = limit.min(CONNECTIONS_MAX);
-        let mut found = Vec::new();
-        for shard in after.map_or(0, |id| id.shard)..self.shards() as u16 {
-            if found.len() >= limit {
-                break;
-            }
-            let from_slot = after.filter(|id| id.shard == shard).map_or(0, |id| id.slot.saturating_add(1));
-            let limit = limit - found.len();
-            let first = ConnectionId { shard, slot: from_slot, generation: 0 };
-            let reply = self.ask(first, Vec::new(), |reply| Command::Connections { from_slot, limit, reply });
-            found.extend(reply.await.unwrap_or_default());
-        }
-        found
-    }
-
-    fn topic_info(&self, topic: &Topic) -> TopicInfo {
+    pub(super) fn topic_info(&self, topic: &Topic) -> TopicInfo {
         let snapshot = topic.snapshot(self.0.clock.now());
         TopicInfo {
             name: topic.name().to_string(),

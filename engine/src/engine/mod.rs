@@ -1,12 +1,15 @@
-//! The engine: its threads, how it is built, and how it ends. [`handle`] is what everybody else does with it, [`control`] the
-//! thread that serves HTTP, [`exposition`] its metrics as text.
+//! The engine: its threads, how it is built, and how it ends. [`handle`] is what everybody else does with it,
+//! [`connections`] what concerns its connections, [`control`] the thread that serves HTTP, [`exposition`] its metrics as text,
+//! [`stats`] the same as values.
 
+mod connections;
 mod control;
 mod exposition;
 mod handle;
 mod listeners;
 mod private;
 mod shutdown;
+mod stats;
 mod succession;
 
 use std::convert::Infallible;
@@ -22,9 +25,11 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::oneshot;
 
+pub use self::connections::{Gathered, Reach};
 pub use self::control::Arrival;
 pub use self::handle::{EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 use self::listeners::{Opened, Wanted};
+pub use self::stats::{Latency, ShardStats, Stats};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::handler::Handler;

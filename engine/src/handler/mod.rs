@@ -56,6 +56,9 @@ pub trait Handler: Send + Sync + 'static {
     /// What was deferred with [`Context::defer`] has been completed with this value.
     fn resume(&self, ctx: &mut Context<'_, Self::Data>, value: Box<dyn Any + Send>) {}
 
+    /// The program says something to this connection: with [`EngineHandle::tell`] or [`EngineHandle::tell_subject`].
+    fn told(&self, ctx: &mut Context<'_, Self::Data>, word: &(dyn Any + Send + Sync)) {}
+
     /// The connection has ended. Sending is no longer possible; its subscriptions have already ended.
     fn close(&self, ctx: &mut Context<'_, Self::Data>, closed: &Closed<'_>) {}
 

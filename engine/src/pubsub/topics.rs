@@ -278,14 +278,18 @@ impl Topics {
         found
     }
 
+    /// All topics, those that are going included, and what became of the deliveries of those that are gone.
+    #[must_use]
+    pub fn all_with_retired(&self) -> (Vec<Arc<Topic>>, Deliveries) {
+        let registry = self.registry.read();
+        let all = registry.topics.values().chain(&registry.retiring);
+        (all.cloned().collect(), registry.retired)
+    }
+
     /// What became of all deliveries of all topics, those that are gone included.
     #[must_use]
     pub fn deliveries(&self, now: Now) -> Deliveries {
-        let (mut sum, all) = {
-            let registry = self.registry.read();
-            let all = registry.topics.values().chain(&registry.retiring);
-            (registry.retired, all.cloned().collect::<Vec<_>>())
-        };
+        let (all, mut sum) = self.all_with_retired();
         for topic in all {
             sum.merge(&topic.snapshot(now).deliveries);
         }

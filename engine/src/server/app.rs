@@ -8,7 +8,7 @@ use super::auth::credentials::{self, Credentials, Headers, choose_protocol, is_l
 use super::auth::jwt::TOKEN_BYTES_MAX;
 use super::auth::{Auth, Denied, Identity, State, Verdict, now_s, outcome_of};
 use super::query::BadQuery;
-use super::{member, native, raw};
+use super::{member, native, orders, raw};
 use crate::{Accept, ConnectionLimits, Context, Decision, Handler, Message, Refusal, Upgrade};
 
 /// The longest message of a client that has not shown a token yet, in bytes: one with the longest token.
@@ -110,6 +110,11 @@ impl Handler for App {
 
     fn resume(&self, ctx: &mut Context<'_, Client>, value: Box<dyn Any + Send>) {
         member::resume(&self.auth, ctx, value);
+    }
+
+    fn told(&self, ctx: &mut Context<'_, Client>, word: &(dyn Any + Send + Sync)) {
+        let is_native = matches!(ctx.data().kind, Kind::Native);
+        orders::carry_out(ctx, is_native, word);
     }
 }
 

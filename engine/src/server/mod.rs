@@ -10,6 +10,8 @@
 //! | [`raw`] | `/topics/{topic}`: a WebSocket is a topic; payloads are not touched |
 //! | [`native`] | `/ws`: the JSON protocol; any number of topics on one connection |
 //! | [`http`] | the HTTP API, the page to try it, static files |
+//! | [`orders`] | what the API does for connections: subscribes, unsubscribes, sends |
+//! | [`sys`] | the topics `$sys.…`: how the server is, every second; [`stats_line`] shows it in the terminal |
 //! | [`json`] | how a publication is written as JSON, for all of them |
 //! | [`query`] | query parameters, strictly |
 //!
@@ -23,8 +25,11 @@ pub mod http;
 pub mod json;
 mod member;
 pub mod native;
+pub mod orders;
 pub mod query;
 pub mod raw;
+pub mod stats_line;
+pub mod sys;
 
 use std::sync::Arc;
 
@@ -37,6 +42,9 @@ use crate::{Engine, EngineBuilder, NameError, Pattern, TopicRules};
 
 /// The longest key of a publication, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
+
+/// The longest subject, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 1024;
 
 /// The most that one answer lists: publications of a history, topics, connections.
 pub const PAGE_MAX: usize = 1000;
@@ -59,6 +67,7 @@ pub fn builder(config: &Config) -> Result<EngineBuilder<App>, String> {
 pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), String> {
     let auth = Arc::new(Auth::new(&config.auth)?);
     let reloads = Arc::new(Reloads::new(config.clone(), Arc::clone(&auth)));
+    let sys_interval = config.sys_interval;
     let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
     let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
@@ -68,6 +77,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
         .pin(config.pin)
         .http(move |engine| {
             site.auth.add_metrics(&engine);
+            sys::start(&engine, sys_interval);
             http::router(engine, site)
         });
     let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };

@@ -133,6 +133,7 @@ impl Core {
         rare.timers.clear();
         rare.closing = Some(Closing { cause, code, reason: reason.into() });
         self.tell_closed(slot, cause, code, reason);
+        self.forget_subject(slot);
         self.watch(
             slot,
             "websocket.socket.close",
@@ -180,6 +181,7 @@ impl Core {
             State::Closing | State::Flushing | State::Lingering => {}
         }
         self.leave_gate(slot);
+        self.forget_subject(slot);
         self.discard(slot, false);
         self.unbook_pending(slot);
         self.forget_inbound(slot);

@@ -2,17 +2,18 @@
 //! Everything that does not call the handler happens here; what the handler is to be told is put on [`Core::calls`].
 
 use std::any::Any;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
+use hashbrown::HashMap;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
 use super::admission::Admission;
 use super::connection::{Connection, State};
-use super::inbox::{Adoption, Inbox, Item};
+use super::inbox::{Adoption, Inbox, Item, Word};
 use super::log::CauseLog;
 use super::shared::Shared;
 use super::timer::{Due, TICK_MS, Timer, Wheel};
@@ -41,6 +42,8 @@ pub enum Call {
     Timer(Timer),
     /// A connection that has sent too fast may be read from again.
     Refill,
+    /// The program says something to it.
+    Told(Word),
     /// A deferral has been completed.
     Resume(Option<Box<dyn Any + Send>>),
     /// The connection has ended.
@@ -60,6 +63,8 @@ pub struct Core {
     /// By slot; the generation of its present or next connection.
     pub generations: Vec<u32>,
     pub fanouts: Slab<Fanout>,
+    /// The slots of open connections by whose they are.
+    pub subjects: HashMap<Arc<str>, BTreeSet<u32>>,
     /// Entries of `fanouts` with visits to make.
     pub listed: VecDeque<u32>,
     /// Connections with something new in their queue.
@@ -111,6 +116,7 @@ impl Core {
             connections: Slab::new(),
             generations: Vec::new(),
             fanouts: Slab::new(),
+            subjects: HashMap::new(),
             listed: VecDeque::new(),
             dirty: Vec::new(),
             unread: VecDeque::new(),

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::connection::State;
 use super::core::Core;
-use super::inbox::{Command, Inbox, Item};
+use super::inbox::{Inbox, Item};
 use crate::close::CloseCause;
 use crate::metrics::{ShardMetrics, clamp_latency};
 use crate::pubsub::fanout::{Burst, Fanout, Visit};
@@ -85,40 +85,6 @@ impl Core {
                 }
             }
             _ => {}
-        }
-    }
-
-    fn take_command(&mut self, command: Command) {
-        // A receiver that has gone away no longer wants the answer.
-        match command {
-            Command::Send { id, frame } => {
-                if let Some(slot) = self.open_slot(id) {
-                    self.catch_up(slot);
-                    let _ = self.send_frame(slot, frame, None);
-                }
-            }
-            Command::Close { id, code, reason, reply } => {
-                let slot = self.open_slot(id);
-                if let Some(slot) = slot {
-                    self.close(slot, CloseCause::Administrative, code, &reason);
-                }
-                let _ = reply.send(slot.is_some());
-            }
-            Command::Subscribe { id, topic, subscribe, reply } => {
-                let slot = self.open_slot(id);
-                let _ = reply.send(slot.map(|slot| self.subscribe(slot, &topic, subscribe, &mut |_| None)));
-            }
-            Command::Unsubscribe { id, topic, reply } => {
-                let slot = self.open_slot(id);
-                let _ = reply.send(slot.is_some_and(|slot| self.unsubscribe(slot, &topic)));
-            }
-            Command::Connections { from_slot, limit, reply } => {
-                let _ = reply.send(self.list_connections(from_slot, limit));
-            }
-            Command::Connection { id, reply } => {
-                let _ = reply.send(self.slot(id).and_then(|slot| self.describe(slot)));
-            }
-            Command::Adopt(adoption) => self.adopted.push(adoption),
         }
     }
 

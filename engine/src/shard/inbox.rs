@@ -2,19 +2,20 @@
 //! shard only if it may be asleep.
 
 use std::any::Any;
+use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use mio::Waker;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::inspect::{Behind, ConnectionDetails, ConnectionFilter, ConnectionInfo, Page};
 use super::mirror::Mirror;
 use crate::config::Settings;
-use crate::handler::{Pending, Subscribe, Terms};
+use crate::handler::{Subscribe, Terms};
 use crate::id::ConnectionId;
 use crate::pubsub::publication::Publication;
 use crate::pubsub::topic::{Inboxes, Notice, Topic};
@@ -72,14 +73,36 @@ pub enum Command {
         /// Told whether there was such a subscription.
         reply: oneshot::Sender<bool>,
     },
-    /// List connections in the order of their slots.
+    /// Give the handler something for a connection.
+    Tell {
+        /// The connection.
+        id: ConnectionId,
+        /// What.
+        word: Word,
+        /// Told whether there is such a connection.
+        reply: oneshot::Sender<bool>,
+    },
+    /// Do something for the connections of a subject, in the order of their slots, some at a time.
+    Subject {
+        /// Whose.
+        subject: Arc<str>,
+        /// From this slot on.
+        from_slot: u32,
+        /// What.
+        act: Arc<Act>,
+        /// Told for how many.
+        reply: oneshot::Sender<Reached>,
+    },
+    /// List connections in the order of their slots, a part at a time.
     Connections {
+        /// Which.
+        filter: Arc<ConnectionFilter>,
         /// From this slot on.
         from_slot: u32,
         /// At most so many.
         limit: usize,
         /// Told the list.
-        reply: oneshot::Sender<Vec<ConnectionInfo>>,
+        reply: oneshot::Sender<Page>,
     },
     /// Describe one connection.
     Connection {
@@ -87,6 +110,29 @@ pub enum Command {
         id: ConnectionId,
         /// Told about it.
         reply: oneshot::Sender<Option<ConnectionInfo>>,
+    },
+    /// Tell all about one connection.
+    Details {
+        /// The connection.
+        id: ConnectionId,
+        /// Told about it.
+        reply: oneshot::Sender<Option<ConnectionDetails>>,
+    },
+    /// Describe some connections.
+    Describe {
+        /// Which.
+        ids: Vec<ConnectionId>,
+        /// Told about them, `None` about those that have gone.
+        reply: oneshot::Sender<Vec<Option<ConnectionInfo>>>,
+    },
+    /// Find those with the most that waits, a part at a time.
+    Behind {
+        /// From this place in the list of those that are behind.
+        from: usize,
+        /// At most so many.
+        most: usize,
+        /// Told about them.
+        reply: oneshot::Sender<Behind>,
     },
     /// Take over a connection that was upgraded on the control plane.
     Adopt(Adoption),
@@ -109,29 +155,63 @@ pub struct Adoption {
     pub rest: Vec<u8>,
 }
 
-/// A connection as seen from outside.
-#[derive(Debug, Clone)]
-pub struct ConnectionInfo {
-    /// Its name.
-    pub id: ConnectionId,
-    /// The address of the client: of the peer, or what a trusted proxy says it is (port 0 if it does not say).
-    pub peer: SocketAddr,
-    /// How long ago it was accepted.
-    pub age: Duration,
-    /// How long ago something was received.
-    pub idle: Duration,
-    /// Topics it subscribes to, those its patterns reach included.
-    pub subscriptions: usize,
-    /// What waits for it.
-    pub pending: Pending,
-    /// Bytes read from its socket, the head of the upgrade included.
-    pub bytes_in: u64,
-    /// Bytes its socket has taken.
-    pub bytes_out: u64,
-    /// Whole messages received; wraps at 2^32.
-    pub messages_in: u32,
-    /// `open` or `closing`.
-    pub state: &'static str,
+/// Something that a program says to its own handler.
+pub type Word = Arc<dyn Any + Send + Sync>;
+
+/// What is done for the connections of a subject.
+pub enum Act {
+    /// They are closed.
+    Close {
+        /// The close code.
+        code: u16,
+        /// The reason.
+        reason: String,
+    },
+    /// They are sent a frame.
+    Send {
+        /// The whole frame.
+        frame: Vec<u8>,
+    },
+    /// They are subscribed.
+    Subscribe {
+        /// The topic or pattern.
+        topic: String,
+        /// How.
+        subscribe: Subscribe,
+    },
+    /// A subscription of theirs is ended.
+    Unsubscribe {
+        /// The topic or pattern.
+        topic: String,
+    },
+    /// Their handler is given something.
+    Tell {
+        /// What.
+        word: Word,
+    },
+}
+
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Close { .. } => "Close",
+            Self::Send { .. } => "Send",
+            Self::Subscribe { .. } => "Subscribe",
+            Self::Unsubscribe { .. } => "Unsubscribe",
+            Self::Tell { .. } => "Tell",
+        })
+    }
+}
+
+/// For how many connections something was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Open connections of the subject.
+    pub connections: usize,
+    /// Those of them for which it was done.
+    pub done: usize,
+    /// From which slot on to go on; `None` at the end.
+    pub next_slot: Option<u32>,
 }
 
 /// What a deferred call was completed with.

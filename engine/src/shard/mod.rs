@@ -6,17 +6,24 @@
 //! ended. [`rate`], [`memory`] and [`lifetime`] bound what a connection may send, what may wait for and from all of them
 //! together, and how long they may last. [`core`] owns the state, [`connection`] is one connection, [`subscribe`] and [`close`](self::close) are the
 //! beginnings and ends, [`actions`] is what a handler may do, [`shared`] what all shards have in common.
+//! A turn, in the order of [`Shard::turn`]: wait; [`accept`] and [`read`](self::read) what sockets bring, which calls the
+//! handler; take the [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what
+//! waits, once per connection; run the [`timer`]s; remove what has ended. [`core`] owns the state, [`connection`] is one
+//! connection, [`subscribe`] and [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do,
+//! [`command`] and [`inspect`] what
+//! other threads ask, [`shared`] what all shards have in common.
 
 mod accept;
 mod actions;
 pub mod admission;
 mod close;
+mod command;
 mod connection;
 mod core;
 pub mod ending;
 mod fan_out;
 pub mod inbox;
-mod inspect;
+pub mod inspect;
 mod lifetime;
 pub mod log;
 mod memory;
@@ -271,6 +278,9 @@ impl<H: Handler> Shard<H> {
                     self.call(slot, |handler, ctx| handler.drain(ctx));
                 }
                 Call::Refill => self.refilled(slot),
+                Call::Told(word) => {
+                    self.call(slot, |handler, ctx| handler.told(ctx, &*word));
+                }
                 Call::Timer(timer) => {
                     if let Some(token) = self.core.take_timer(timer) {
                         self.call(slot, |handler, ctx| handler.timer(ctx, token));

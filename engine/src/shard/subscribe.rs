@@ -202,7 +202,8 @@ impl Core {
         fanout
     }
 
-    fn meet_if_member(&mut self, topic: &Arc<Topic>) -> Option<u32> {
+    /// The shard's entry of a topic, made if it has pattern subscribers here that have not met it.
+    pub fn meet_if_member(&mut self, topic: &Arc<Topic>) -> Option<u32> {
         match topic.local(usize::from(self.shard)) {
             Local::At(fanout) => Some(fanout),
             Local::Members => self.meet(topic),

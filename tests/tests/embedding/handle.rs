@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fanfare::{
-    ConnectionId, EngineError, EngineHandle, Message, Pattern, Position, Publish, Subscribe, SubscribeError,
-    TopicRules, TopicSettings,
+    ConnectionId, ConnectionState, EngineError, EngineHandle, Message, Pattern, Position, Publish, Subscribe,
+    SubscribeError, TopicRules, TopicSettings,
 };
 
 use crate::kit::{Client, Running, Script, What, eventually, settings};
@@ -93,7 +93,7 @@ fn connections_are_listed_over_all_shards_page_by_page() {
     assert_eq!(paged, ids);
     let peers: BTreeSet<_> = all.iter().map(|info| info.peer).collect();
     assert_eq!(peers, clients.iter().map(|client| client.0.get_ref().local_addr().unwrap()).collect());
-    assert!(all.iter().all(|info| info.state == "open" && info.subscriptions == 0));
+    assert!(all.iter().all(|info| info.state == ConnectionState::Open && info.subscriptions == 0));
 }
 
 #[test]
@@ -115,7 +115,9 @@ fn a_connection_is_described() {
     let describe = || engine.handle().connection(id).wait().unwrap().unwrap();
     eventually(1, || describe().pending.messages);
     let info = describe();
-    assert_eq!((info.id, info.state, info.subscriptions), (id, "open", 2));
+    assert_eq!((info.id, info.state, info.subscriptions), (id, ConnectionState::Open, 2));
+    let details = engine.handle().connection_details(id).wait().unwrap().unwrap();
+    assert_eq!((details.names, details.names_complete), (vec!["a".to_owned(), "b".to_owned()], true));
     assert_eq!(info.peer, client.0.get_ref().local_addr().unwrap());
     assert!(info.pending.bytes > 0 && info.pending.bytes <= (3 << 20) + 10);
     assert!(info.idle <= info.age);

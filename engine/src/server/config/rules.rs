@@ -7,6 +7,7 @@ use super::nearest::nearest;
 use super::table::{RULE_KEYS, Row, rule_row};
 use super::value::Value;
 use crate::server::auth::Role;
+use crate::server::sys;
 use crate::{Pattern, TopicRules, TopicSettings};
 
 /// What a role may be allowed.
@@ -158,6 +159,8 @@ pub fn finish(config: &mut Config) {
         // A pattern that has been checked.
         let _ = topics.add(rule.pattern.as_str(), settings_of(config, rule));
     }
+    // Behind them, so that somebody may give the server's own topics other settings.
+    sys::add_rules(&mut topics);
     config.topics = topics;
     let role = |rule: &RoleRule| Role {
         name: rule.name.clone(),

@@ -1,4 +1,4 @@
-//! What there is: topics, histories, connections, the server itself. And the closing of a connection.
+//! What there is: topics, histories, the server itself.
 
 use std::time::Duration;
 
@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::{Service, Shared, ok};
-use crate::server::query::Query;
+use crate::server::query::{BadQuery, Query};
+use crate::server::sys::rounded;
 use crate::server::{PAGE_DEFAULT, PAGE_MAX, check_topic, json};
-use crate::{ConnectionId, ConnectionInfo, Deliveries, Pattern, Position, TopicInfo, TopicSettings};
+use crate::{Deliveries, Pattern, Position, TopicInfo, TopicSettings};
 
 type PathText = Result<Path<String>, PathRejection>;
 
@@ -77,12 +78,24 @@ fn server(service: &Service) -> ServerAnswer {
     }
 }
 
-/// The topics, by name.
+/// The topics, by name or the busiest first.
 pub(super) async fn topics(State(service): Shared, uri: Uri) -> Result<Response, ApiError> {
-    let query = Query::parse(uri.query(), &["pattern", "after", "limit"])?;
-    let pattern = query.text("pattern").map(Pattern::new).transpose()?;
-    let limit = limit(&query)?;
-    let topics = service.engine.topics(pattern.as_ref(), query.text("after"), limit);
+    let query = Query::parse(uri.query(), &["pattern", "sort", "after", "limit"])?;
+    // Which leaves out the server's own, `$sys.…`, unless they are asked for.
+    let pattern = Some(Pattern::new(query.text("pattern").unwrap_or(">"))?);
+    let (limit, after) = (limit(&query)?, query.text("after"));
+    let by_rate = query.choice("sort", &[("name", false), ("rate", true)])?.unwrap_or(false);
+    if by_rate {
+        if after.is_some() {
+            return Err(BadQuery("after needs sort=name: rates change between two pages".into()).into());
+        }
+        let engine = service.engine.clone();
+        // Each topic is looked at: not where others wait.
+        let busiest = tokio::task::spawn_blocking(move || engine.busiest_topics(pattern.as_ref(), limit)).await;
+        let busiest = busiest.map_err(|_| ApiError::internal())?;
+        return ok(&TopicsAnswer { topics: busiest.iter().map(Into::into).collect(), next: None });
+    }
+    let topics = service.engine.topics(pattern.as_ref(), after, limit);
     // A full page may be the last one: then the next is empty.
     let next = topics.last().filter(|_| topics.len() >= limit).map(|topic| topic.name.clone());
     ok(&TopicsAnswer { topics: topics.iter().map(Into::into).collect(), next })
@@ -110,44 +123,17 @@ pub(super) async fn history(State(service): Shared, name: PathText, uri: Uri) ->
     Ok(super::json(StatusCode::OK, body))
 }
 
-/// The connections, by name.
-pub(super) async fn connections(State(service): Shared, uri: Uri) -> Result<Response, ApiError> {
-    let query = Query::parse(uri.query(), &["after", "limit"])?;
-    let (after, limit) = (query.value::<ConnectionId>("after")?, limit(&query)?);
-    let connections = service.engine.connections(after, limit).await;
-    let next = connections.last().filter(|_| connections.len() >= limit).map(|last| last.id.to_string());
-    ok(&ConnectionsAnswer { connections: connections.iter().map(Into::into).collect(), next })
-}
-
-/// Closes a connection.
-pub(super) async fn close(State(service): Shared, id: PathText, uri: Uri) -> Result<Response, ApiError> {
-    let Path(text) = id?;
-    let id: ConnectionId = text.parse().map_err(|error| ApiError::bad_request("bad_connection", format!("{error}")))?;
-    let query = Query::parse(uri.query(), &["code", "reason"])?;
-    let code = query.number("code", 1000..=4999)?.unwrap_or(1000);
-    if !is_sendable(code) {
-        let message = format!("code is '{code}': it must be 1000 to 1003, 1007 to 1014, or 3000 to 4999");
-        return Err(ApiError::bad_request("bad_query", message));
-    }
-    let reason = query.text("reason").unwrap_or("");
-    if reason.len() > 123 {
-        let message = format!("reason has {} bytes: it may have at most 123", reason.len());
-        return Err(ApiError::bad_request("bad_query", message));
-    }
-    match service.engine.close(id, code, reason).await {
-        Some(true) => ok(&ClosedAnswer { connection: id.to_string(), code, reason }),
-        Some(false) => Err(ApiError::not_found("no_such_connection", format!("there is no connection {id}"))),
-        None => Err(ApiError::overloaded()),
-    }
-}
-
-/// RFC 6455, section 7.4: what may stand in a Close frame.
-fn is_sendable(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
-}
-
-fn limit(query: &Query) -> Result<usize, ApiError> {
+pub(super) fn limit(query: &Query) -> Result<usize, ApiError> {
     Ok(query.number("limit", 1..=PAGE_MAX)?.unwrap_or(PAGE_DEFAULT))
+}
+
+/// Takes away what is kept of a topic.
+pub(super) async fn remove_history(State(service): Shared, name: PathText, uri: Uri) -> Result<Response, ApiError> {
+    let Path(name) = name?;
+    Query::parse(uri.query(), &[])?;
+    check_topic(&name)?;
+    let removed = service.engine.remove_history(&name).ok_or_else(|| no_such_topic(&name))?;
+    ok(&RemovedAnswer { topic: &name, removed })
 }
 
 fn no_such_topic(name: &str) -> ApiError {
@@ -162,23 +148,17 @@ struct TopicsAnswer<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct ConnectionsAnswer {
-    connections: Vec<ConnectionAnswer>,
-    next: Option<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct ClosedAnswer<'a> {
-    connection: String,
-    code: u16,
-    reason: &'a str,
+struct RemovedAnswer<'a> {
+    topic: &'a str,
+    /// So many publications.
+    removed: usize,
 }
 
 /// Something that waits or is kept.
 #[derive(Debug, Serialize)]
-struct Amount {
-    messages: usize,
-    bytes: usize,
+pub(in crate::server) struct Amount {
+    pub messages: usize,
+    pub bytes: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,6 +167,9 @@ struct TopicAnswer<'a> {
     epoch: String,
     offset: u64,
     subscribers: u32,
+    publications_per_s: f64,
+    /// What these publications make of deliveries with the subscribers there are now.
+    deliveries_per_s: f64,
     history: Amount,
     settings: SettingsAnswer,
     deliveries: DeliveriesAnswer,
@@ -199,6 +182,8 @@ impl<'a> From<&'a TopicInfo> for TopicAnswer<'a> {
             epoch: topic.epoch.to_string(),
             offset: topic.offset,
             subscribers: topic.subscribers,
+            publications_per_s: rounded(topic.publications_per_s),
+            deliveries_per_s: rounded(topic.publications_per_s * f64::from(topic.subscribers)),
             history: Amount { messages: topic.history_messages, bytes: topic.history_bytes },
             settings: (&topic.settings).into(),
             deliveries: (&topic.deliveries).into(),
@@ -266,31 +251,6 @@ impl From<&Deliveries> for DeliveriesAnswer {
     }
 }
 
-#[derive(Debug, Serialize)]
-struct ConnectionAnswer {
-    connection: String,
-    peer: String,
-    state: &'static str,
-    age_ms: u64,
-    idle_ms: u64,
-    subscriptions: usize,
-    pending: Amount,
-}
-
-impl From<&ConnectionInfo> for ConnectionAnswer {
-    fn from(connection: &ConnectionInfo) -> Self {
-        Self {
-            connection: connection.id.to_string(),
-            peer: connection.peer.to_string(),
-            state: connection.state,
-            age_ms: millis(connection.age),
-            idle_ms: millis(connection.idle),
-            subscriptions: connection.subscriptions,
-            pending: Amount { messages: connection.pending.messages, bytes: connection.pending.bytes },
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,11 +1,13 @@
 //! HTTP: the API, the page to try it, static files. Runs on the control thread, beside the WebSockets on the same port.
 //!
-//! [`publish`] changes something, [`inspect`] tells what there is, [`reload`] reads the configuration again, [`pages`] serves
-//! files, [`body`] bounds what requests bring, [`access`] says who may do what, and [`error`] is every answer that is no
-//! success.
+//! [`publish`] publishes, [`inspect`] and [`connections`] tell what there is, [`act`] does something for connections,
+//! [`reload`] reads the configuration again, [`pages`] serves files, [`access`] says who may do what, [`body`] bounds what
+//! requests bring, and [`error`] is every answer that is no success.
 
 pub mod access;
+pub mod act;
 pub mod body;
+pub mod connections;
 pub mod error;
 pub mod inspect;
 pub mod pages;
@@ -19,7 +21,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
@@ -63,9 +65,16 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
         .route("/info", get(inspect::info))
         .route("/topics", get(inspect::topics))
         .route("/topics/{topic}", get(inspect::topic))
-        .route("/topics/{topic}/history", get(inspect::history))
-        .route("/connections", get(inspect::connections))
-        .route("/connections/{id}", delete(inspect::close))
+        .route("/topics/{topic}/history", get(inspect::history).delete(inspect::remove_history))
+        .route("/connections", get(connections::list))
+        .route("/connections/{id}", get(connections::one).delete(connections::close))
+        .route("/connections/{id}/subscribe", post(act::subscribe_one))
+        .route("/connections/{id}/unsubscribe", post(act::unsubscribe_one))
+        .route("/connections/{id}/send", post(act::send_one))
+        .route("/disconnect", post(act::disconnect))
+        .route("/subscribe", post(act::subscribe))
+        .route("/unsubscribe", post(act::unsubscribe))
+        .route("/send", post(act::send))
         .fallback(not_found)
         .layer(middleware::from_fn_with_state(Arc::clone(&service), access::guard))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), same_origin));
@@ -76,6 +85,7 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
         .route("/healthz", get(inspect::health))
         .route("/readyz", get(inspect::ready))
         .route("/metrics", metrics)
+        .route("/admin", get(pages::admin))
         .route("/ws", get(upgrade_required))
         .route("/topics/{topic}", get(upgrade_required))
         .fallback(pages::serve)

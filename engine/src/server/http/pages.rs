@@ -13,6 +13,8 @@ use std::time::UNIX_EPOCH;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
     IF_RANGE, LOCATION, RANGE, REFERRER_POLICY,
@@ -27,6 +29,9 @@ use crate::server::query::percent_decode;
 
 /// The page to try it, whole: no other file, no other host.
 const INDEX: &str = include_str!("../pages/index.html");
+
+/// The page that shows how the server is; likewise.
+const ADMIN: &str = include_str!("../pages/admin.html");
 
 /// The page needs its own style and script, and a connection to where it came from; nothing else may get in.
 const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -55,24 +60,63 @@ pub(super) async fn serve(State(service): Shared, request: Request) -> Result<Re
     }
 }
 
-/// The built-in page.
+/// The page of `GET /`.
 fn page(headers: &HeaderMap) -> Response {
-    static TAG: OnceLock<String> = OnceLock::new();
-    let tag = TAG.get_or_init(|| {
+    static SHOWN: OnceLock<Shown> = OnceLock::new();
+    SHOWN.get_or_init(|| Shown::new(INDEX, INDEX_POLICY.into())).answer(headers)
+}
+
+/// A built-in page and what is said with it.
+struct Shown {
+    text: &'static str,
+    tag: String,
+    policy: String,
+}
+
+impl Shown {
+    fn new(text: &'static str, policy: String) -> Self {
         let mut hasher = DefaultHasher::new();
-        hasher.write(INDEX.as_bytes());
-        format!("\"{:016x}\"", hasher.finish())
-    });
-    let common = [(ETAG, tag.as_str()), (CACHE_CONTROL, "no-cache")];
-    if names_tag(headers, IF_NONE_MATCH, tag) {
-        return (StatusCode::NOT_MODIFIED, common).into_response();
+        hasher.write(text.as_bytes());
+        Self { text, tag: format!("\"{:016x}\"", hasher.finish()), policy }
     }
-    let own = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, INDEX_POLICY),
-        (REFERRER_POLICY, "no-referrer"),
-    ];
-    (common, own, INDEX).into_response()
+
+    fn answer(&self, headers: &HeaderMap) -> Response {
+        let common = [(ETAG, self.tag.as_str()), (CACHE_CONTROL, "no-cache")];
+        if names_tag(headers, IF_NONE_MATCH, &self.tag) {
+            return (StatusCode::NOT_MODIFIED, common).into_response();
+        }
+        let own = [
+            (CONTENT_TYPE, "text/html; charset=utf-8"),
+            (CONTENT_SECURITY_POLICY, &*self.policy),
+            (REFERRER_POLICY, "no-referrer"),
+        ];
+        (common, own, self.text).into_response()
+    }
+}
+
+/// Only the style and the script that stand in the page, known by their hashes, and connections to where it came from; no
+/// text becomes markup or code.
+fn admin_policy() -> String {
+    let (style, script) = (hash_of(ADMIN, "style"), hash_of(ADMIN, "script"));
+    format!(
+        "default-src 'none'; style-src '{style}'; script-src '{script}'; connect-src 'self' ws: wss:; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types \
+         'none'"
+    )
+}
+
+/// The hash of what stands in the only element of this name, as a Content Security Policy names it.
+fn hash_of(page: &str, element: &str) -> String {
+    let begin = page.find(&format!("<{element}>")).map_or(0, |at| at + element.len() + 2);
+    let end = page.find(&format!("</{element}>")).unwrap_or(begin);
+    let digest = ring::digest::digest(&ring::digest::SHA256, &page.as_bytes()[begin..end]);
+    format!("sha256-{}", BASE64.encode(digest.as_ref()))
+}
+
+/// The page of `GET /admin`.
+pub(super) async fn admin(headers: HeaderMap) -> Response {
+    static SHOWN: OnceLock<Shown> = OnceLock::new();
+    SHOWN.get_or_init(|| Shown::new(ADMIN, admin_policy())).answer(&headers)
 }
 
 /// What a path leads to.
@@ -195,6 +239,24 @@ fn names_tag(headers: &HeaderMap, name: http::HeaderName, tag: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_policy_of_the_admin_page_names_all_that_is_in_it() {
+        for (element, times) in [("<style", 1), ("<script", 1), (" style=", 0), (" on", 0)] {
+            let found = ADMIN.match_indices(element).filter(|(at, _)| element != " on" || is_handler(&ADMIN[*at..]));
+            assert_eq!(found.count(), times, "{element}");
+        }
+        assert_eq!(hash_of("<style>a{}</style>", "style"), "sha256-X1RutGBrXCt9KkSaXMK7tHftWiRscFHOhxsS8tv8hBk=");
+        assert_eq!(admin_policy().matches("'sha256-").count(), 2);
+    }
+
+    /// Whether an attribute such as `onclick="` stands here.
+    fn is_handler(text: &str) -> bool {
+        let name = text.trim_start().split('=').next().unwrap_or("");
+        name.len() < 20
+            && name.bytes().all(|byte| byte.is_ascii_lowercase())
+            && text[name.len() + 1..].starts_with("=\"")
+    }
 
     #[test]
     fn no_path_leads_out_of_the_directory_or_to_a_hidden_file() {

@@ -51,7 +51,7 @@ fn check_key(key: &str) -> Result<&str, ApiError> {
     }
 }
 
-fn as_text(body: &[u8]) -> Result<&str, ApiError> {
+pub(super) fn as_text(body: &[u8]) -> Result<&str, ApiError> {
     std::str::from_utf8(body).map_err(|error| {
         ApiError::bad_request("bad_utf8", format!("the body is not text ({error}): publish it with binary=1"))
     })
@@ -134,7 +134,7 @@ struct Item<'a> {
 }
 
 /// `"data":null` is a payload, not a missing one.
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
@@ -182,7 +182,7 @@ fn bad_item(error: &serde_json::Error) -> ApiError {
     ApiError::bad_request(code, error.to_string())
 }
 
-fn from_base64(text: &str) -> Result<Vec<u8>, ApiError> {
+pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, ApiError> {
     let message = "base64 must be standard base64 with padding (RFC 4648, section 4)";
     json::base64_decode(text).ok_or_else(|| ApiError::bad_request("bad_request", message))
 }
