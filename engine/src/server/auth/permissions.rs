@@ -210,7 +210,7 @@ mod tests {
         ) {
             let (outer, inner) = (Pattern::new(&allowed).unwrap(), Pattern::new(&wanted).unwrap());
             // The most a pattern matches: other tokens where it has wildcards, and one or more at its end.
-            let fresh = wanted.replace('*', "z").replace('>', "z");
+            let fresh = wanted.replace(['*', '>'], "z");
             let longer = wanted.replace('*', "z").replace('>', "z.z.z");
             let escapes = |name: &str| inner.matches(name) && !outer.matches(name);
             if covers(&allowed, &wanted) {
