@@ -8,7 +8,8 @@ import WebSocket from 'ws';
 
 const DEADLINE = 30_000;
 
-function binary() {
+/** The server's program. */
+export function binary() {
   if (process.env.FANFARE_BIN) return process.env.FANFARE_BIN;
   const built = ['release', 'debug'].map((profile) =>
     fileURLToPath(new URL(`../../target/${profile}/fanfare`, import.meta.url)));
@@ -17,10 +18,13 @@ function binary() {
   return found;
 }
 
-/** Starts a server on a free port; `stop()` ends it and throws if it has panicked. */
+/** Starts a server on a free port; `stop()` ends it and throws if it has panicked. A first argument that is an object may
+ * have `env`, more of the environment. */
 export async function startServer(...args) {
+  const { env } = typeof args[0] === 'object' ? args.shift() : {};
   const child = spawn(binary(), ['--listen', '127.0.0.1:0', '--shards', '2', ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...env },
   });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text) => { stderr += text; });
@@ -37,6 +41,8 @@ export async function startServer(...args) {
   return {
     http: `http://${host}`,
     ws: `ws://${host}`,
+    /** What it has logged so far. */
+    log: () => stderr,
     async stop() {
       if (child.exitCode === null && child.signalCode === null) {
         const exited = once(child, 'exit');
