@@ -109,7 +109,12 @@ impl<H: Handler> Shard<H> {
             for _ in 0..2 * BACKLOG {
                 match acceptor.accept() {
                     Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
-                    Accepted::NoDescriptor(..) | Accepted::Failed => {}
+                    Accepted::NoDescriptor(stream, alone) => {
+                        self.core.turn_away_without_descriptor(stream);
+                        acceptor.lay_aside();
+                        drop(alone);
+                    }
+                    Accepted::Failed => self.core.metrics().accept_errors.add(1),
                     Accepted::Nobody | Accepted::Exhausted => break,
                 }
             }
