@@ -239,6 +239,24 @@ test('it asks for a token where one is wanted, keeps it for the tab, and forgets
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
 });
 
+test('with the token of the server it sees everything, without it nothing', async (t) => {
+  const server = await serve(t, '--api-token', 'a-token-of-this-test', '--api-on-loopback=false');
+  const page = await open(t, server, { live: false });
+  await page.locator('#ask').waitFor();
+  await page.locator('#token').fill('not-that-one');
+  await page.locator('#ask-ok').click();
+  await until('it is asked again', async () => (await page.locator('#ask').isVisible()) && (await page.locator('#token').inputValue()) === '');
+  assert.equal((await tile(page, 'connections')).trim(), '–');
+  await page.locator('#token').fill('a-token-of-this-test');
+  await page.locator('#ask-ok').click();
+  await page.locator('#state[data-state=live]').waitFor();
+  await until('its own connection', async () => (await tile(page, 'connections')).trim() === '1');
+  await page.locator('#by').selectOption('');
+  await page.locator('#look').click();
+  await page.locator('#found tbody tr').waitFor();
+  assert.ok(!page.url().includes('token'), 'a token stands in no address');
+});
+
 test('it can be read on a telephone, and in the dark', async (t) => {
   const server = await serve(t);
   keepPublishing(t, server, 'a', 'x', 20);

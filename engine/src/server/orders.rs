@@ -121,7 +121,7 @@ fn unsubscribe<D>(ctx: &mut Context<'_, D>, is_native: bool, topic: &str) -> Out
     }
     if is_native {
         // It was not asked for: if there is no room to say so, the next message of the topic is missed all the same.
-        let _ = ctx.send(&*Reply::Unsubscribed { id: None, topic, reason: Some("server") }.text());
+        let _ = ctx.send(&*Reply::Unsubscribed { id: None, topic, reason: Some("administrative") }.text());
     }
     Ok(())
 }

@@ -135,7 +135,7 @@ fn a_native_client_is_told_what_is_done_for_it() {
     assert_eq!(native.read(), json!({ "type": "direct", "base64": "AP8=" }));
 
     assert_eq!(done(&post(&server, &format!("{path}/unsubscribe"), &json!({ "topic": name }))), all);
-    assert_eq!(native.read(), json!({ "type": "unsubscribed", "topic": name }));
+    assert_eq!(native.read(), json!({ "type": "unsubscribed", "topic": name, "reason": "administrative" }));
     refused(&post(&server, &format!("{path}/unsubscribe"), &json!({ "topic": name })), 404, "not_subscribed");
     assert_eq!(done(&post(&server, "/api/disconnect", &json!({ "connection": native.connection, "code": 4004 }))), all);
     assert_eq!(native.client().read_close().0, 4004);
