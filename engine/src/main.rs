@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use fanfare::server::config::print::default_file;
 use fanfare::server::config::reload::{Reloads, SetLog};
-use fanfare::server::{self, Config, Refused, Task};
+use fanfare::server::service_manager::{self, Sockets};
+use fanfare::server::{self, Config, Refused, Task, health};
 use fanfare::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -33,6 +34,13 @@ fn main() -> ExitCode {
     match task {
         Task::Check => show(&config.describe()),
         Task::PrintDefault => show(&default_file()),
+        Task::Health => match health::check(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("fanfare: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Task::Serve => match run(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -57,13 +65,15 @@ fn run(config: &Config) -> io::Result<()> {
     raise_open_files_limit();
     let (builder, reloads) = server::prepare(config).map_err(io::Error::other)?;
     reloads.on_log(set_log);
-    let engine = builder.start()?;
+    let engine = Sockets::inherited()?.give_to(builder, config).map_err(io::Error::other)?.start()?;
     announce(&engine, config);
+    service_manager::started(engine.handle());
     end_on_failure(engine.handle().clone());
     wait_for_end(&mut signals, &engine, &reloads);
     if engine.handle().has_failed() {
         return Err(io::Error::other("a shard has failed"));
     }
+    service_manager::stopping(engine.handle());
     tracing::info!("shutting down; a second signal ends it now");
     thread::spawn(move || {
         // To read the configuration again now would be too late.
@@ -82,7 +92,11 @@ fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: &Arc<Reloads>) 
         }
         // On a thread of its own: a file on a slow disk must not keep a signal to end waiting. What comes of it is logged.
         let (engine, reloads) = (engine.handle().clone(), Arc::clone(reloads));
-        thread::spawn(move || reloads.reload(&engine));
+        thread::spawn(move || {
+            service_manager::reloading();
+            let _ = reloads.reload(&engine);
+            service_manager::reloaded(&engine);
+        });
     }
 }
 
@@ -128,6 +142,9 @@ fn announce(engine: &Engine, config: &Config) {
     let mut text = String::new();
     for address in engine.local_addrs() {
         text += &describe(*address);
+    }
+    for address in engine.http_addrs() {
+        text += &format!("HTTP only, without WebSockets: http://{address}/\n");
     }
     for warning in config.warnings(engine.local_addrs()) {
         text += &warning;

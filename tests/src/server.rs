@@ -50,6 +50,12 @@ impl Server {
         Self::of(spawn(shell, &["--listen", "127.0.0.1:0", "--shards", "2"]))
     }
 
+    /// A server that a command of the test's own starts.
+    #[must_use]
+    pub fn of_command(command: Command, args: &[&str]) -> Self {
+        Self::of(spawn(command, args))
+    }
+
     fn of(mut child: Child) -> Self {
         let stdout = Output::collect(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Output::collect(child.stderr.take().expect("stderr is a pipe"));

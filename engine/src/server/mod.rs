@@ -10,17 +10,21 @@
 //! | [`http`] | the HTTP API, the page to try it, static files |
 //! | [`json`] | how a publication is written as JSON, for all of them |
 //! | [`query`] | query parameters, strictly |
+//! | [`service_manager`] | sockets from systemd, and what it is told |
+//! | [`health`] | `--health`: whether a running server is alive |
 //!
 //! `docs/PROTOCOL.md` is the reference of all that clients see.
 
 pub mod app;
 pub mod auth;
 pub mod config;
+pub mod health;
 pub mod http;
 pub mod json;
 pub mod native;
 pub mod query;
 pub mod raw;
+pub mod service_manager;
 
 use std::sync::Arc;
 
@@ -63,7 +67,8 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
         .shards(config.shards())
         .pin(config.pin)
         .http(move |engine| http::router(engine, site));
-    Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
+    let builder = config.api_listen.into_iter().fold(builder, EngineBuilder::http_listen);
+    Ok((config.listen.iter().copied().fold(builder, EngineBuilder::listen), reloads))
 }
 
 /// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.
