@@ -30,7 +30,7 @@ fn it_serves_the_same_routes_says_so_to_them_and_refuses_websockets() {
     upgrade.send(upgrade_request("/t"));
     let answer = upgrade.read_head();
     assert_eq!(answer.status, 403);
-    assert!(answer.text().contains("http_only"), "{}", answer.text());
+    assert!(String::from_utf8_lossy(&upgrade.read_rest()).contains("http_only"));
     drop(private);
     engine.shutdown();
 }

@@ -41,6 +41,7 @@ fn a_server_that_is_killed_after_it_was_replaced_takes_nobody_with_it() {
     // It stands still: who connects now waits in its queues.
     let new = successor(addr);
     old.signal(libc::SIGSTOP);
+    eventually("all its threads stand still", || threads_stand_still(old.id()));
     let mut waiting: Vec<Raw> = (0..100).map(|_| Raw::connect(addr)).collect();
     for raw in &mut waiting {
         raw.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
@@ -52,6 +53,15 @@ fn a_server_that_is_killed_after_it_was_replaced_takes_nobody_with_it() {
     old.wait();
     assert_eq!(Http::connect(addr).get("/readyz").status, 200);
     drop(new);
+}
+
+/// Whether all threads of a process are stopped.
+fn threads_stand_still(process: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{process}/task")).expect("it is there");
+    let states = threads.map(|thread| std::fs::read_to_string(thread.expect("readable").path().join("stat")));
+    states
+        .map(|state| state.expect("readable"))
+        .all(|state| state.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
 }
 
 #[test]
