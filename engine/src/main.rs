@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::{self, ExitCode};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +32,12 @@ fn main() -> ExitCode {
         }
     };
     match task {
-        Task::Check => show(&config.describe()),
+        Task::Check => {
+            for warning in config.warnings(&config.listen) {
+                eprintln!("{warning}");
+            }
+            show(&config.describe())
+        }
         Task::PrintDefault => show(&default_file()),
         Task::Health => match health::check(&config) {
             Ok(()) => ExitCode::SUCCESS,
@@ -66,10 +71,13 @@ fn run(config: &Config) -> io::Result<()> {
     let (builder, reloads) = server::prepare(config).map_err(io::Error::other)?;
     reloads.on_log(set_log);
     let engine = Sockets::inherited()?.give_to(builder, config).map_err(io::Error::other)?.start()?;
+    if engine.local_addrs().is_empty() && engine.http_addrs().is_empty() {
+        return Err(io::Error::other("there is nothing to listen on: 'listen' is empty, and no socket was passed on"));
+    }
     announce(&engine, config);
     service_manager::started(engine.handle());
     end_on_failure(engine.handle().clone());
-    wait_for_end(&mut signals, &engine, &reloads);
+    wait_for_end(&mut signals, &engine, reloads);
     if engine.handle().has_failed() {
         return Err(io::Error::other("a shard has failed"));
     }
@@ -85,18 +93,23 @@ fn run(config: &Config) -> io::Result<()> {
 }
 
 /// Returns when the server is to end; until then each SIGHUP has the configuration read again.
-fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: &Arc<Reloads>) {
+fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: Arc<Reloads>) {
+    // On a thread of its own: files on a slow disk must not keep a signal to end waiting. Of several signals that come
+    // meanwhile one is enough. What comes of it is logged.
+    let (again, wanted) = mpsc::sync_channel(1);
+    let engine = engine.handle().clone();
+    thread::spawn(move || {
+        for () in wanted {
+            service_manager::reloading();
+            let _ = reloads.reload(&engine);
+            service_manager::reloaded(&engine);
+        }
+    });
     for signal in signals.forever() {
         if signal != SIGHUP {
             return;
         }
-        // On a thread of its own: a file on a slow disk must not keep a signal to end waiting. What comes of it is logged.
-        let (engine, reloads) = (engine.handle().clone(), Arc::clone(reloads));
-        thread::spawn(move || {
-            service_manager::reloading();
-            let _ = reloads.reload(&engine);
-            service_manager::reloaded(&engine);
-        });
+        let _ = again.try_send(());
     }
 }
 

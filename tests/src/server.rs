@@ -56,6 +56,16 @@ impl Server {
         Self::of(spawn(command, args))
     }
 
+    /// A server with two shards, these arguments, and these variables in its environment.
+    #[must_use]
+    pub fn with_variables(variables: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut program = Command::new(binary("fanfare"));
+        program.envs(variables.iter().copied());
+        let mut all = vec!["--listen", "127.0.0.1:0", "--shards", "2"];
+        all.extend(args);
+        Self::of(spawn(program, &all))
+    }
+
     fn of(mut child: Child) -> Self {
         let stdout = Output::collect(child.stdout.take().expect("stdout is a pipe"));
         let stderr = Output::collect(child.stderr.take().expect("stderr is a pipe"));

@@ -33,7 +33,7 @@ pub use config::{Config, Refused, Task};
 
 use self::auth::Auth;
 use self::config::reload::Reloads;
-use crate::{Engine, EngineBuilder, NameError, Pattern};
+use crate::{Engine, EngineBuilder, NameError, Pattern, TopicRules};
 
 /// The longest key of a publication, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -63,12 +63,17 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
     let builder = Engine::builder(App)
         .encoding(native::NativeEncoding)
         .settings(config.settings.clone())
-        .topics(config.topics.clone())
+        .topics(topic_rules(config))
         .shards(config.shards())
         .pin(config.pin)
         .http(move |engine| http::router(engine, site));
     let builder = config.api_listen.into_iter().fold(builder, EngineBuilder::http_listen);
     Ok((config.listen.iter().copied().fold(builder, EngineBuilder::listen), reloads))
+}
+
+/// The settings of topics, at the start and at every reload.
+pub(crate) fn topic_rules(config: &Config) -> TopicRules {
+    config.topics.clone()
 }
 
 /// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.

@@ -22,6 +22,7 @@ struct Checker<'a> {
 /// All contradictions, but of settings that are wrong in themselves.
 pub fn contradictions(config: &Config, broken: &BTreeSet<&'static str>) -> Vec<Mistake> {
     let mut checker = Checker { config, broken, mistakes: Vec::new() };
+    checker.reach();
     checker.network();
     checker.times();
     checker.sizes();
@@ -31,6 +32,19 @@ pub fn contradictions(config: &Config, broken: &BTreeSet<&'static str>) -> Vec<M
     if checker.mistakes.is_empty()
         && broken.is_empty()
         && let Err(text) = config.settings.check()
+    {
+        checker.mistakes.push(Mistake::new(Source::Default, text));
+    }
+    checker.mistakes
+}
+
+/// What must not be reachable as it is. Of a running server, where addresses stay as they are until it is restarted; it may
+/// have been given others than those of the configuration.
+pub fn reach(config: &Config, addresses: &[SocketAddr]) -> Vec<Mistake> {
+    let mut checker = Checker { config, broken: &BTreeSet::new(), mistakes: Vec::new() };
+    checker.reach();
+    if checker.mistakes.is_empty()
+        && let Err(text) = exposure(config, addresses)
     {
         checker.mistakes.push(Mistake::new(Source::Default, text));
     }
@@ -57,16 +71,26 @@ impl Checker<'_> {
         if is_first { format!("{key} is {shown}") } else { format!("{key} is {shown} ({source})") }
     }
 
-    fn network(&mut self) {
+    /// Who can reach it, and what they could do.
+    fn reach(&mut self) {
         let config = self.config;
-        let exposed = exposure(config, &config.listen);
-        let mut keys = vec!["listen", "open", "jwt_keys", "jwks_file", "auth_url"];
-        if let Err(text) = exposed
-            && !keys.iter().any(|key| self.broken.contains(key))
+        let broken = self.broken;
+        let is_known = !["listen", "open", "jwt_keys", "jwks_file", "auth_url"].iter().any(|key| broken.contains(key));
+        if let Err(text) = exposure(config, &config.listen)
+            && is_known
         {
             self.mistakes.push(Mistake::new(config.source("listen"), text));
         }
-        keys.clear();
+        let is_reachable = config.api_listen.is_some_and(|address| !is_loopback(&address));
+        self.refuse(
+            is_reachable && config.auth.api_token.is_none() && !config.open,
+            &["api_listen", "api_token", "api_token_file"],
+            "anyone who can reach it could do everything: set api_token_file, or say 'open' if that is wanted",
+        );
+    }
+
+    fn network(&mut self) {
+        let config = self.config;
         let twice = |addresses: &[SocketAddr]| {
             let fixed = addresses.iter().filter(|address| address.port() != 0);
             fixed.clone().find(|address| fixed.clone().filter(|other| other == address).count() > 1).copied()
@@ -77,13 +101,6 @@ impl Checker<'_> {
         let api = config.api_listen;
         let is_shared = api.is_some_and(|api| api.port() != 0 && config.listen.contains(&api));
         self.refuse(is_shared, &["api_listen", "listen"], "they cannot share an address");
-        let is_api_exposed =
-            api.is_some_and(|api| !is_loopback(&api)) && config.auth.api_token.is_none() && !config.open;
-        self.refuse(
-            is_api_exposed,
-            &["api_listen", "api_token", "api_token_file"],
-            "anyone who can reach it could do everything: set api_token_file, or say 'open' if that is wanted",
-        );
         if let Some(files) = &config.files {
             let problem = match files.metadata() {
                 Ok(metadata) if metadata.is_dir() => None,

@@ -13,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use super::check;
 use super::mistake::{Mistake, Refused, Source};
 use super::print::rule_name;
 use super::rules::ACTIONS;
@@ -20,7 +21,7 @@ use super::table::settings;
 use super::value::{Value, quoted};
 use super::{Config, RoleRule, TopicRule};
 use crate::EngineHandle;
-use crate::server::auth::Auth;
+use crate::server::{self, auth::Auth};
 
 /// Changes what is logged.
 pub type SetLog = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
@@ -134,10 +135,15 @@ impl Reloads {
     fn replace(&self, present: &mut Config, next: Config, engine: &EngineHandle) -> Result<Report, Refused> {
         let mut report = Report { changes: changes(present, &next) };
         let mut next = keep_fixed(present, next);
+        // It listens where it did, perhaps with less protection than that needs.
+        let exposed = check::reach(&next, engine.local_addrs());
+        if !exposed.is_empty() {
+            return Err(Refused::Mistakes(exposed));
+        }
         // First what can fail, last what cannot.
         let failed = |text| Refused::Mistakes(vec![Mistake::new(Source::Default, text)]);
         self.auth.reload(&next.auth).map_err(failed)?;
-        if let Err(text) = self.apply(&next, engine) {
+        if let Err(text) = self.apply(&next, &report, engine) {
             // Not reached by a configuration that has been checked; the keys are put back all the same.
             let _ = self.auth.reload(&present.auth);
             return Err(failed(text));
@@ -155,8 +161,12 @@ impl Reloads {
     }
 
     /// Everything of the engine that a reload changes.
-    fn apply(&self, next: &Config, engine: &EngineHandle) -> Result<(), String> {
+    fn apply(&self, next: &Config, report: &Report, engine: &EngineHandle) -> Result<(), String> {
         engine.reconfigure(next.settings.clone())?;
+        // That visits all topics, so only if there is something to tell them.
+        if report.changes.iter().any(|change| change.setting.starts_with("topics.")) {
+            engine.set_topic_rules(server::topic_rules(next));
+        }
         Ok(())
     }
 

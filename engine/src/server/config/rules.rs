@@ -204,6 +204,10 @@ pub fn ambiguous(config: &Config) -> Vec<Mistake> {
 
 /// The pattern of the topics that are of both patterns, if there are any.
 fn overlap(one: &str, other: &str) -> Option<String> {
+    // Topics that begin with '$' are of no pattern that begins with a wildcard.
+    if one.starts_with('$') != other.starts_with('$') {
+        return None;
+    }
     let (mut one, mut other) = (one.split('.').peekable(), other.split('.').peekable());
     let mut both = Vec::new();
     loop {
@@ -234,6 +238,8 @@ mod tests {
             ("a.*", "a", None),
             ("a", "a", Some("a")),
             ("*", "a.>", None),
+            ("*.stats", "$sys.*", None),
+            ("$sys.>", "$sys.*", Some("$sys.*")),
         ] {
             assert_eq!(overlap(one, other).as_deref(), both, "{one} {other}");
             assert_eq!(overlap(other, one).as_deref(), both, "{other} {one}");

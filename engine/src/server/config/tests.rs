@@ -501,6 +501,17 @@ fn the_tables_of_the_operations_guide_are_those_of_the_code() {
 }
 
 #[test]
+fn the_files_that_the_operations_guide_shows_have_no_mistakes() {
+    let guide = fs::read_to_string(GUIDE).unwrap();
+    let shown: Vec<_> = guide.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(shown.len() >= 4, "{shown:?}");
+    for text in shown {
+        let mistakes: Vec<_> = file::parse(text, "f.toml").mistakes.iter().map(ToString::to_string).collect();
+        assert_eq!(mistakes, [""; 0], "{text}");
+    }
+}
+
+#[test]
 fn settings_of_the_engine_come_from_their_keys() {
     let given = [
         "--rate-policy=close",
