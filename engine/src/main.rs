@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use fanfare::server::config::print::default_file;
 use fanfare::server::config::reload::{Reloads, SetLog};
+use fanfare::server::service_manager::{self, Sockets};
 use fanfare::server::stats_line::{self, LogWriter};
-use fanfare::server::{self, Config, Refused, Task};
+use fanfare::server::{self, Config, Refused, Task, health};
 use fanfare::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -39,6 +40,13 @@ fn main() -> ExitCode {
             show(&config.describe())
         }
         Task::PrintDefault => show(&default_file()),
+        Task::Health => match health::check(&config) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("fanfare: {error}");
+                ExitCode::FAILURE
+            }
+        },
         Task::Serve => match run(&config) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -63,11 +71,12 @@ fn run(config: &Config) -> io::Result<()> {
     raise_open_files_limit();
     let (builder, reloads) = server::prepare(config).map_err(io::Error::other)?;
     reloads.on_log(set_log);
-    let engine = builder.start()?;
-    if engine.local_addrs().is_empty() {
+    let engine = Sockets::inherited()?.give_to(builder, config).map_err(io::Error::other)?.start()?;
+    if engine.local_addrs().is_empty() && engine.http_addrs().is_empty() {
         return Err(io::Error::other("there is nothing to listen on: 'listen' is empty, and no socket was passed on"));
     }
     announce(&engine, config);
+    service_manager::started(engine.handle());
     end_on_failure(engine.handle().clone());
     if config.stats {
         stats_line::start(engine.handle().clone())?;
@@ -76,6 +85,7 @@ fn run(config: &Config) -> io::Result<()> {
     if engine.handle().has_failed() {
         return Err(io::Error::other("a shard has failed"));
     }
+    service_manager::stopping(engine.handle());
     tracing::info!("shutting down; a second signal ends it now");
     thread::spawn(move || {
         // To read the configuration again now would be too late.
@@ -94,7 +104,9 @@ fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: Arc<Reloads>) {
     let engine = engine.handle().clone();
     thread::spawn(move || {
         for () in wanted {
+            service_manager::reloading();
             let _ = reloads.reload(&engine);
+            service_manager::reloaded(&engine);
         }
     });
     for signal in signals.forever() {
@@ -147,6 +159,9 @@ fn announce(engine: &Engine, config: &Config) {
     let mut text = String::new();
     for address in engine.local_addrs() {
         text += &describe(*address);
+    }
+    for address in engine.http_addrs() {
+        text += &format!("HTTP only, without WebSockets: http://{address}/\n");
     }
     for warning in config.warnings(engine.local_addrs()) {
         text += &warning;

@@ -41,7 +41,17 @@ impl Output {
 /// If it does not end by itself.
 #[must_use]
 pub fn run_to_end(program: &str, args: &[&str]) -> (ExitStatus, String, String) {
-    let mut child = spawn(Command::new(binary(program)), args);
+    run_command_to_end(Command::new(binary(program)), args)
+}
+
+/// The same with a command of the test's own.
+///
+/// # Panics
+/// If it does not end by itself.
+#[must_use]
+pub fn run_command_to_end(command: Command, args: &[&str]) -> (ExitStatus, String, String) {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child = spawn(command, args);
     let stdout = Output::collect(child.stdout.take().expect("stdout is a pipe"));
     let stderr = Output::collect(child.stderr.take().expect("stderr is a pipe"));
     let mut status = None;

@@ -50,6 +50,12 @@ impl Server {
         Self::of(spawn(shell, &["--listen", "127.0.0.1:0", "--shards", "2"]))
     }
 
+    /// A server that a command of the test's own starts.
+    #[must_use]
+    pub fn of_command(command: Command, args: &[&str]) -> Self {
+        Self::of(spawn(command, args))
+    }
+
     /// A server with two shards, these arguments, and these variables in its environment.
     #[must_use]
     pub fn with_variables(variables: &[(&str, &str)], args: &[&str]) -> Self {

@@ -184,7 +184,8 @@ fn a_request_in_single_bytes_and_one_with_its_body_later_are_served() {
     http.send(&request[request.len() - 6..]);
     assert_eq!(http.read_response().json()["offset"], 2);
     http.send(
-        format!("POST /api/publish?topic={name} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n").as_bytes(),
+        format!("POST /api/publish?topic={name} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .as_bytes(),
     );
     http.send(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
     assert_eq!(http.read_response().json()["offset"], 3);

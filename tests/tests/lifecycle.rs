@@ -8,14 +8,14 @@ use fanfare_tests::raw::{frame, op, upgrade_request};
 use fanfare_tests::{Client, Http, Raw, Server, eventually};
 
 #[test]
-fn sigterm_closes_every_client_with_1001_and_exits_with_0() {
+fn sigterm_closes_every_client_with_1012_and_exits_with_0() {
     let mut server = Server::start();
     let mut raw: Vec<_> = (0..20).map(|n| Client::connect(&server, &format!("/topics/t{n}"))).collect();
     let mut native = Client::connect(&server, "/ws");
     server.signal(libc::SIGTERM);
     for client in raw.iter_mut().chain([&mut native]) {
         let (code, reason) = client.read_close();
-        assert_eq!(code, 1001);
+        assert_eq!(code, 1012);
         assert!(!reason.is_empty());
     }
     drop((raw, native));
@@ -27,7 +27,7 @@ fn sigint_ends_like_sigterm() {
     let mut server = Server::start();
     let mut client = Client::connect(&server, "/topics/t");
     server.signal(libc::SIGINT);
-    assert_eq!(client.read_close().0, 1001);
+    assert_eq!(client.read_close().0, 1012);
     drop(client);
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }
@@ -44,7 +44,7 @@ fn what_was_published_before_the_end_is_still_delivered() {
     for n in 0..500 {
         assert_eq!(listener.read_text(), n.to_string());
     }
-    assert_eq!(listener.read_close().0, 1001);
+    assert_eq!(listener.read_close().0, 1012);
     drop(listener);
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }
@@ -64,9 +64,9 @@ fn a_server_that_is_ending_is_not_ready_but_alive() {
     server.signal(libc::SIGTERM);
     eventually("it is not ready", || http.get("/readyz").status == 503);
     assert_eq!(http.get("/healthz").status, 200);
-    assert_eq!(stubborn.read_close().0, 1001);
+    assert_eq!(stubborn.read_close().0, 1012);
     assert!(server.is_running(), "it waits for the answer to its Close frame");
-    stubborn.send(frame(op::CLOSE, &1001_u16.to_be_bytes()));
+    stubborn.send(frame(op::CLOSE, &1012_u16.to_be_bytes()));
     stubborn.read_to_end();
     drop(http);
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
@@ -76,7 +76,7 @@ fn a_server_that_is_ending_is_not_ready_but_alive() {
 fn a_second_sigterm_ends_at_once() {
     let (mut server, mut stubborn, http) = server_held_up();
     server.signal(libc::SIGTERM);
-    assert_eq!(stubborn.read_close().0, 1001);
+    assert_eq!(stubborn.read_close().0, 1012);
     assert!(server.is_running());
     server.signal(libc::SIGTERM);
     let status = server.wait();
@@ -102,7 +102,7 @@ fn connections_in_the_queue_of_a_stopping_server_are_served_not_reset() {
         if n % 2 == 1 {
             assert!([200, 503].contains(&status), "{status}");
         } else if status == 101 {
-            assert_eq!(raw.read_close().0, 1001);
+            assert_eq!(raw.read_close().0, 1012);
         } else {
             assert_eq!(status, 503);
         }

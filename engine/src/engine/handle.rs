@@ -20,7 +20,7 @@ use crate::pubsub::{
     Epoch, Pattern, Position, Publication, PublishError, Published, SubscribeError, Subscribed, TopicRules,
     TopicSettings,
 };
-use crate::shard::inbox::{Command, NotTaken};
+use crate::shard::inbox::{Command, Inbox, NotTaken};
 use crate::shard::shared::Shared;
 use crate::shard::write::data_frame;
 use crate::ws::Message;
@@ -282,6 +282,14 @@ impl EngineHandle {
     #[must_use]
     pub fn shards(&self) -> usize {
         self.0.metrics.len()
+    }
+
+    /// How often each shard has turned. This wakes them, so that each that is well has turned once more in a moment.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let turns = self.0.metrics.iter().map(|metrics| metrics.turns.get()).collect();
+        self.0.inboxes.0.iter().for_each(Inbox::wake);
+        turns
     }
 
     /// How long the engine has been running.

@@ -14,6 +14,8 @@
 //! | [`sys`] | the topics `$sys.…`: how the server is, every second; [`stats_line`] shows it in the terminal |
 //! | [`json`] | how a publication is written as JSON, for all of them |
 //! | [`query`] | query parameters, strictly |
+//! | [`service_manager`] | sockets from systemd, and what it is told |
+//! | [`health`] | `--health`: whether a running server is alive |
 //!
 //! `docs/PROTOCOL.md` is the reference of all that clients see.
 
@@ -21,6 +23,7 @@ pub mod app;
 pub mod auth;
 pub mod config;
 pub mod events;
+pub mod health;
 pub mod http;
 pub mod json;
 mod member;
@@ -28,6 +31,7 @@ pub mod native;
 pub mod orders;
 pub mod query;
 pub mod raw;
+pub mod service_manager;
 pub mod stats_line;
 pub mod sys;
 
@@ -81,7 +85,8 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
             http::router(engine, site)
         });
     let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };
-    Ok((config.listen.iter().fold(builder, |builder, address| builder.listen(*address)), reloads))
+    let builder = config.api_listen.into_iter().fold(builder, EngineBuilder::http_listen);
+    Ok((config.listen.iter().copied().fold(builder, EngineBuilder::listen), reloads))
 }
 
 /// The settings of topics, at the start and at every reload.

@@ -102,7 +102,7 @@ impl Member {
     }
 
     /// All that comes until the end, and the end.
-    pub fn to_end(mut self) -> (Vec<String>, Closed) {
+    pub fn read_to_end(mut self) -> (Vec<String>, Closed) {
         let mut all = Vec::new();
         loop {
             match self.text() {

@@ -40,7 +40,7 @@ fn the_grace_ends_by_itself() {
     let member = Member::join(addr, "t");
     let began = Instant::now();
     let ending = thread::spawn(move || engine.shutdown());
-    let (_, closed) = member.to_end();
+    let (_, closed) = member.read_to_end();
     assert_eq!(closed.code, 1001);
     assert!(closed.at - began >= ms(300), "{:?}", closed.at - began);
     ending.join().expect("the shutdown succeeds");
@@ -55,7 +55,7 @@ fn connections_are_closed_evenly_over_the_spread_each_with_a_time_of_its_own_and
         s.shutdown_retry = Duration::from_secs(60);
     }));
     let members: Vec<_> = (0..MEMBERS).map(|_| Member::join(addr, "t")).collect();
-    let readers: Vec<_> = members.into_iter().map(|member| thread::spawn(|| member.to_end())).collect();
+    let readers: Vec<_> = members.into_iter().map(|member| thread::spawn(|| member.read_to_end())).collect();
     let handle = engine.handle().clone();
     let stop = AtomicBool::new(false);
     let (began, (ends, published)) = thread::scope(|scope| {

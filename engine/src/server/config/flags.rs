@@ -31,6 +31,8 @@ const CHECK: &str =
     "Check the configuration, print it with where each value comes from, and end: with 2 if it cannot be used";
 const PRINT: &str = "Print a file with all settings, their meaning and their defaults, and end";
 
+const HEALTH: &str = "Ask the server that runs with this configuration whether it is alive, and end: with 0 if it is";
+
 /// What is to be done with the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Task {
@@ -41,6 +43,8 @@ pub enum Task {
     Check,
     /// Print the file of all defaults.
     PrintDefault,
+    /// Ask the server that runs with it whether it is alive.
+    Health,
 }
 
 /// What the arguments say.
@@ -67,6 +71,7 @@ pub fn command() -> Command {
             .action(ArgAction::SetTrue)
             .help(PRINT)
             .help_heading(own),
+        Arg::new("health").long("health").action(ArgAction::SetTrue).help(HEALTH).help_heading(own),
     ]);
     SECTIONS.iter().fold(command, |command, section| {
         let heading = heading(section.name);
@@ -142,11 +147,9 @@ pub fn read(arguments: &[OsString]) -> Result<Flags, Refused> {
         }
     };
     flags.file = matches.get_one::<OsString>("config").map(PathBuf::from);
-    flags.task = match (matches.get_flag("check-config"), matches.get_flag("print-default-config")) {
-        (_, true) => Task::PrintDefault,
-        (true, false) => Task::Check,
-        (false, false) => Task::Serve,
-    };
+    let tasks = [("print-default-config", Task::PrintDefault), ("check-config", Task::Check), ("health", Task::Health)];
+    let asked = tasks.into_iter().find(|(flag, _)| matches.get_flag(flag));
+    flags.task = asked.map_or(Task::Serve, |(_, task)| task);
     read_settings(&matches, &mut flags.found);
     Ok(flags)
 }
