@@ -19,7 +19,8 @@ pub const LIMITS: &[Row] = &[
         "ipv6_prefix_bits",
         whole!("BITS", 1, 128, settings.ipv6_prefix_bits),
         "How many leading bits of an IPv6 address count as one address.",
-    ),
+    )
+    .restart(),
     row(
         "accepts_per_s",
         whole!("N", 0, COUNT_MAX, settings.accepts_per_s),
