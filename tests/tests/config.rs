@@ -343,6 +343,22 @@ fn another_token_in_the_same_file_is_noticed() {
 }
 
 #[test]
+fn only_who_may_administer_everything_can_reload_and_a_new_token_holds_at_once() {
+    let files = Files::new("[network]\napi_on_loopback = false\n");
+    let token = files.secret("token", "the-first-of-the-tokens", 0o600);
+    let server = files.server(&["--api-token-file", &token]);
+    let ask = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers: &[(&str, &str)] = if token.is_empty() { &[] } else { &[("Authorization", &bearer)] };
+        server.http().request("POST", "/api/reload", headers, b"").status
+    };
+    assert_eq!((ask(""), ask("the-second-of-the-tokens"), ask("the-first-of-the-tokens")), (401, 401, 200));
+    files.secret("token", "the-second-of-the-tokens", 0o600);
+    assert_eq!(ask("the-first-of-the-tokens"), 200, "the one that brings the other");
+    assert_eq!((ask("the-first-of-the-tokens"), ask("the-second-of-the-tokens")), (401, 200));
+}
+
+#[test]
 fn pages_of_other_origins_cannot_reload_and_the_list_of_origins_changes_with_it() {
     let files = Files::new("");
     let server = files.server(&[]);
