@@ -20,7 +20,7 @@ pub use self::control::Arrival;
 pub use self::handle::{EngineError, EngineHandle, HistoryPage, Reply, TopicInfo};
 use crate::config::Settings;
 use crate::handler::Handler;
-use crate::net::listener;
+use crate::net::{descriptors, listener};
 use crate::pubsub::encoding::{Encoding, Encodings};
 use crate::pubsub::settings::TopicRules;
 use crate::shard::Shard;
@@ -101,6 +101,7 @@ impl<H: Handler> EngineBuilder<H> {
         }
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         self.settings.check().map_err(invalid)?;
+        descriptors::make_room(self.settings.connections_max);
         let (addrs, listeners) = open_listeners(&self.listen, shards, &self.settings)?;
         let (shared, seats, handovers) = Shared::new(self.settings, self.topics, self.encodings, shards, addrs)?;
         let handle = EngineHandle::new(shared);
