@@ -33,6 +33,7 @@ pub use self::stats::{Latency, ShardStats, Stats};
 use crate::config::Settings;
 use crate::events::Events;
 use crate::handler::Handler;
+use crate::net::descriptors;
 use crate::net::takeover::{self, Holding, Predecessor};
 use crate::pubsub::encoding::{Encoding, Encodings};
 use crate::pubsub::settings::TopicRules;
@@ -161,6 +162,7 @@ impl<H: Handler> EngineBuilder<H> {
         }
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         self.settings.check().map_err(invalid)?;
+        descriptors::make_room(self.settings.connections_max);
         let Opened { acceptors, http, offers, listening } =
             listeners::open(self.listen, self.listen_http, shards, &self.settings)?;
         let parts = Parts { rules: self.topics, encodings: self.encodings, events: self.events };
