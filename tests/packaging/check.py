@@ -62,7 +62,7 @@ def units_are_understood_and_hardened(context):
         return "there is no systemd-analyze"
     with tempfile.TemporaryDirectory() as folder:
         units = []
-        for unit in sorted(PACKAGING.glob("fanfare*.s*")):
+        for unit in sorted(PACKAGING.glob("systemd/**/fanfare*.s*")):
             copy = Path(folder) / unit.name
             copy.write_text(unit.read_text().replace("/usr/bin/fanfare", str(context.binary)))
             units.append(copy)
@@ -75,7 +75,7 @@ def units_are_understood_and_hardened(context):
 
 def the_stop_timeout_of_the_unit_is_enough_for_the_configuration(context):
     """The unit's own limit counts until the server has told how long it takes."""
-    unit = (PACKAGING / "fanfare.service").read_text()
+    unit = (PACKAGING / "systemd" / "fanfare.service").read_text()
     limit = int(re.search(r"^TimeoutStopSec=(\d+)s$", unit, re.M)[1])
     need(limit > shutdown_s(effective(context, "--config", PACKAGING / "fanfare.toml")), f"TimeoutStopSec={limit}s")
 
@@ -179,8 +179,8 @@ def the_debian_package_is_complete(context):
     if not context.deb:
         return "no package was built"
     contents = run("dpkg-deb", "--contents", context.deb)
-    for path in ("./usr/bin/fanfare", "./etc/fanfare/fanfare.toml", "/system/fanfare.service", "/system/fanfare.socket",
-                 "/system/fanfare-http.socket", "/examples/alerts.yaml", "/examples/grafana.json"):
+    for path in ("./usr/bin/fanfare", "./etc/fanfare/fanfare.toml", "/system/fanfare.service", "/examples/fanfare.socket",
+                 "/examples/fanfare-http.socket", "/examples/alerts.yaml", "/examples/grafana.json"):
         need(path in contents, f"{path} is missing:\n{contents}")
     with tempfile.TemporaryDirectory() as folder:
         run("dpkg-deb", "--control", context.deb, folder)
@@ -190,6 +190,8 @@ def the_debian_package_is_complete(context):
             run("sh", "-n", Path(folder) / script)
         postinst = (Path(folder) / "postinst").read_text()
         need("adduser" in postinst and "fanfare.service" in postinst, postinst)
+        need("fanfare.socket" not in postinst, "the sockets are for those who ask for them")
+        need("fanfare-http.service" not in contents, "there is one service")
     return None
 
 
