@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net as unix;
 use std::sync::{Arc, Condvar, Mutex};
-use std::thread;
 
-use fanfare::{Context, Decision, Engine, Handler, Message, Upgrade};
+use fanfare::{Context, Decision, Engine, Handler, Message, PublishError, Upgrade};
 use fanfare_tests::raw::upgrade_request;
 use fanfare_tests::{Http, Raw, eventually, wait_for};
 
@@ -128,18 +127,30 @@ fn who_waits_to_be_accepted_by_an_engine_that_stands_still_is_served_by_the_next
 }
 
 #[test]
-fn members_of_the_old_one_stay_until_it_closes_them_and_come_back_to_the_new_one() {
-    let (old, addr) = first("old");
+fn members_of_the_old_one_get_what_is_published_at_the_new_one_until_they_are_closed_and_come_back() {
+    let slowly = settings(|s| s.shutdown_spread = ms(600_000));
+    let old = builder("old", any_port(), slowly).start().expect("it starts");
+    let addr = old.local_addrs()[0];
     let mut member = Member::join(addr, "t");
+    let mut by_pattern = Member::join(addr, "*");
+    old.handle().publish("t", "from the old one").expect("it serves");
     let new = next("new", addr);
-    old.handle().publish("t", "from the old one").expect("it serves on");
-    assert_eq!(member.text().as_deref(), Ok("from the old one"));
-    let ending = thread::spawn(move || old.shutdown());
-    assert_eq!(member.text().unwrap_err().code, 1001);
+    eventually("the old one is succeeded", || old.handle().is_succeeded());
+    assert_eq!(old.handle().publish("t", "late").unwrap_err(), PublishError::ShuttingDown);
+    let published = new.handle().publish("t", "from the new one").expect("it serves");
+    assert_eq!(published.offset, 2, "the order goes on");
+    new.handle().publish("made-later", "to a pattern").expect("it serves");
+    for member in [&mut member, &mut by_pattern] {
+        assert_eq!(member.text().as_deref(), Ok("from the old one"));
+        assert_eq!(member.text().as_deref(), Ok("from the new one"));
+    }
+    assert_eq!(by_pattern.text().as_deref(), Ok("to a pattern"));
+    drop(by_pattern);
+    drop(old);
+    assert!((0..3).any(|_| member.0.read().is_err()), "it ends with the old one");
     let mut member = Member::join(addr, "t");
     new.handle().publish("t", "from the new one").expect("it serves");
     assert_eq!(member.text().as_deref(), Ok("from the new one"));
-    ending.join().expect("the old one ends");
     assert!(all_reach(addr, "new"));
     new.shutdown();
 }

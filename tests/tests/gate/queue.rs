@@ -127,7 +127,7 @@ fn more_room_for_handshakes_is_used_at_once() {
 }
 
 #[test]
-fn those_who_wait_when_the_engine_ends_are_served_first() {
+fn those_who_wait_when_the_engine_ends_are_told_to_come_again() {
     let (gate, _silent) = crowded(|_| {});
     let mut waiting: Vec<Raw> = (0..5).map(|_| gate.connect(2)).collect();
     for raw in &mut waiting {
@@ -136,7 +136,8 @@ fn those_who_wait_when_the_engine_ends_are_served_first() {
     gate.eventually_is("accepts_waiting", 5);
     gate.engine.shutdown();
     for raw in &mut waiting {
-        assert_eq!(raw.read_head().status, 101);
-        assert_eq!(raw.read_close().0, 1001);
+        let answer = raw.read_head();
+        assert_eq!(answer.status, 503);
+        assert!(answer.header("retry-after").is_some());
     }
 }
