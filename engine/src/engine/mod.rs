@@ -180,7 +180,6 @@ impl<H: Handler> EngineBuilder<H> {
         let takeover = handle.settings().takeover;
         let link =
             if takeover { succession::successor::take_over(handle.shared(), &addresses, occupied)? } else { None };
-        succession::predecessor::wait(&handle);
         // From here on an error drops the engine, and with it what has been started.
         let mut engine = Engine { handle: handle.clone(), threads: Vec::new(), control: Some((control, stop_control)) };
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
@@ -189,10 +188,11 @@ impl<H: Handler> EngineBuilder<H> {
             let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
             engine.threads.push(start_shard(index, shard, core)?);
         }
-        if let Some(link) = link {
-            link.show(handle.shared().clone())?;
-        }
         settle(&handle, offers);
+        if let Some(link) = link {
+            link.settle(handle.shared())?;
+        }
+        succession::predecessor::wait(&handle);
         Ok(engine)
     }
 }

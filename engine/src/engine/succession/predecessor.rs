@@ -5,12 +5,12 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wire::{Frame, VERSION, hear, say, unexpected};
-use super::{PATIENCE, is_same_user, meeting_point};
+use super::{PATIENCE, START_PATIENCE, is_same_user, meeting_point};
 use crate::engine::EngineHandle;
 use crate::pubsub::succession::{Estate, Followed};
 use crate::pubsub::topic::Topic;
@@ -89,42 +89,14 @@ fn serve(stream: &UnixStream, engine: &EngineHandle) {
         tracing::warn!(%error, "a process asked for everything and did not take it: going on as before");
         return take_back(shared);
     }
-    let left = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let error = follow(stream, shared);
-            tracing::debug!(%error, "the successor is not followed any more");
-            left.store(true, Ordering::SeqCst);
-        });
-        if serves(shared, &left) {
-            tracing::info!("another process has taken over: ending");
-            shared.succession.given.store(true, Ordering::SeqCst);
-            engine.begin_shutdown();
-            // If it had begun already: no load balancer has to look elsewhere any more.
-            shared.ending.look_again();
-        }
-    });
-    if !shared.succession.given.load(Ordering::SeqCst) {
-        // It has been followed to its last word, so that no offset is given twice.
-        tracing::warn!("the process that had taken over has ended before it served anybody: going on as before");
-        take_back(shared);
-    }
-}
-
-/// Waits until the successor accepts connections, so that nobody is turned away by us who could be served by it; false if it
-/// is gone before that.
-fn serves(shared: &Shared, left: &AtomicBool) -> bool {
-    let until = Instant::now() + PATIENCE;
-    while !shared.holdings.iter().all(|holding| holding.is_kept()) {
-        if left.load(Ordering::SeqCst) {
-            return false;
-        }
-        if shared.is_stopping() || Instant::now() > until {
-            break;
-        }
-        thread::sleep(AGAIN / 10);
-    }
-    true
+    // Only now does it give offsets: had it ended before, there would be none that it alone knows of.
+    tracing::info!("another process has taken over: ending");
+    shared.succession.given.store(true, Ordering::SeqCst);
+    engine.begin_shutdown();
+    // If it had begun already: no load balancer has to look elsewhere any more.
+    shared.ending.look_again();
+    let error = follow(stream, shared);
+    tracing::debug!(%error, "the successor is not followed any more");
 }
 
 /// Gives every topic away.
@@ -150,6 +122,8 @@ fn give(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     }
     say(&mut to, &Frame::End { topics, publications })?;
     to.flush()?;
+    // It says that it has them when it serves, so that nobody is turned away by us who could be served by it.
+    stream.set_read_timeout(Some(START_PATIENCE))?;
     match hear(&mut &*stream, &mut buffer)? {
         Frame::Taken => {
             give_up_place(shared);

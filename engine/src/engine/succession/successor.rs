@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::wire::{Frame, VERSION, hear, say, unexpected};
-use super::{PATIENCE, is_same_user, meeting_point};
+use super::{PATIENCE, START_PATIENCE, is_same_user, meeting_point};
 use crate::pubsub::Epoch;
 use crate::pubsub::succession::Estate;
 use crate::shard::mirror::Following;
@@ -25,29 +25,32 @@ const AGAIN: Duration = Duration::from_millis(10);
 pub struct Link {
     stream: UnixStream,
     following: Following,
+    /// How many were taken over.
+    topics: usize,
 }
 
 /// Takes over from whoever listens on one of these addresses; `None` if nobody does who could hand anything over, which is
 /// logged. `occupied` is whether somebody listens there.
 ///
 /// # Errors
-/// Another process is taking over, or the predecessor has given everything away and has not said that it lets go: this process
-/// must not go on, as both would give the same offsets.
+/// Another process is taking over: this one must not go on, as both would give offsets.
 pub fn take_over(shared: &Arc<Shared>, listen: &[SocketAddr], occupied: bool) -> io::Result<Option<Link>> {
     let began = Instant::now();
+    let mut seen_at = began;
     loop {
-        let has_time = began.elapsed() < PATIENCE;
+        let has_time = began.elapsed() < START_PATIENCE + PATIENCE;
         let Some(stream) = listen.iter().find_map(|address| ask(*address)) else {
             // Whoever has taken over a moment ago will be there in a moment.
-            if occupied && began.elapsed() < PATIENCE / 10 {
+            if occupied && seen_at.elapsed() < PATIENCE / 10 {
                 thread::sleep(AGAIN);
                 continue;
             }
             tracing::info!("there is nobody to take over from: starting without topics");
             return Ok(None);
         };
+        seen_at = Instant::now();
         match receive(&stream, shared) {
-            Ok(topics) => return settle(stream, topics, shared),
+            Ok(topics) => return Ok(Some(install(stream, topics, shared))),
             // It has ended, or another process is taking over from it.
             Err(error) if is_end(&error) && has_time => thread::sleep(AGAIN),
             Err(error) if is_end(&error) => {
@@ -68,13 +71,14 @@ fn is_end(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
-/// Makes the topics this engine's, and waits until the predecessor lets go of them.
-fn settle(stream: UnixStream, topics: Vec<(String, Estate)>, shared: &Arc<Shared>) -> io::Result<Option<Link>> {
-    // Nothing is published here yet; what is from now on, is shown.
+/// Makes the topics this engine's, but for giving offsets.
+fn install(stream: UnixStream, topics: Vec<(String, Estate)>, shared: &Arc<Shared>) -> Link {
+    // What is published from when it gives offsets on, is shown.
     let following = shared.inboxes.1.follow();
-    let (count, now) = (topics.len(), shared.clock.now());
+    let (all, now) = (topics.len(), shared.clock.now());
+    shared.topics.surrender();
     let install = |(name, estate): (String, Estate)| {
-        let installed = shared.topics.install(&name, estate, false, now, &shared.inboxes);
+        let installed = shared.topics.install(&name, estate, true, now, &shared.inboxes);
         (!installed).then_some(name)
     };
     let left_out: Vec<String> = topics.into_iter().filter_map(install).collect();
@@ -82,19 +86,7 @@ fn settle(stream: UnixStream, topics: Vec<(String, Estate)>, shared: &Arc<Shared
         let count = left_out.len();
         tracing::warn!(count, first, "topics are not taken over: topics_max leaves no room for them");
     }
-    let settled = say(&mut &stream, &Frame::Taken).and_then(|()| expect_release(&stream));
-    match settled {
-        Ok(()) => {
-            tracing::info!(topics = count - left_out.len(), "taken over");
-            Ok(Some(Link { stream, following }))
-        }
-        Err(error) if is_end(&error) && has_gone(&stream) => {
-            tracing::info!(topics = count - left_out.len(), "taken over; the process that had them has ended");
-            shared.inboxes.1.release();
-            Ok(None)
-        }
-        Err(error) => Err(io::Error::other(format!("the process that was to hand over does not let go: {error}"))),
-    }
+    Link { stream, following, topics: all - left_out.len() }
 }
 
 /// Whether the process at the other end, which has closed its end, has ended. It may still be about to.
@@ -164,8 +156,34 @@ fn expect_release(mut stream: &UnixStream) -> io::Result<()> {
 }
 
 impl Link {
+    /// We serve: the predecessor lets go, and from here on this engine gives the offsets; the predecessor is shown every
+    /// publication until it has ended.
+    ///
+    /// # Errors
+    /// The predecessor has not said that it lets go: this process must not go on, as both would give the same offsets.
+    pub fn settle(self, shared: &Arc<Shared>) -> io::Result<()> {
+        let settled = say(&mut &self.stream, &Frame::Taken).and_then(|()| expect_release(&self.stream));
+        let has_gone = match settled {
+            Ok(()) => false,
+            Err(error) if is_end(&error) && has_gone(&self.stream) => true,
+            Err(error) => {
+                let message = format!("the process that was to hand over does not let go: {error}");
+                return Err(io::Error::other(message));
+            }
+        };
+        for topic in shared.topics.reclaim() {
+            topic.reclaim();
+        }
+        tracing::info!(topics = self.topics, "taken over");
+        if has_gone {
+            shared.inboxes.1.release();
+            return Ok(());
+        }
+        self.show(shared.clone())
+    }
+
     /// Shows the predecessor every publication until it has ended, on a thread of its own.
-    pub fn show(self, shared: Arc<Shared>) -> io::Result<()> {
+    fn show(self, shared: Arc<Shared>) -> io::Result<()> {
         thread::Builder::new().name("fanfare-mirror".into()).spawn(move || {
             let written = self.write();
             shared.inboxes.1.release();
