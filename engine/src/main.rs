@@ -88,7 +88,7 @@ fn run(config: &Config) -> io::Result<()> {
     service_manager::stopping(engine.handle());
     // Whoever has started the process that took over may not know that this one ends by itself.
     let signals_left = if told { 1 } else { 2 };
-    tracing::info!("shutting down; {} ends it now", if told { "a second signal" } else { "two signals" });
+    tracing::info!("shutting down; {} ends it now", if told { "a second signal" } else { "the second of two signals" });
     // To read the configuration again now would be too late.
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::spawn(move || {
