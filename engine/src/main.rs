@@ -14,7 +14,7 @@ use fanfare::server::stats_line::{self, LogWriter};
 use fanfare::server::{self, Config, Refused, Task, health};
 use fanfare::{Engine, EngineHandle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 use tracing_subscriber::EnvFilter;
 
 /// How often it is looked whether a shard has failed.
@@ -77,27 +77,31 @@ fn run(config: &Config) -> io::Result<()> {
     }
     announce(&engine, config);
     service_manager::started(engine.handle());
-    end_on_failure(engine.handle().clone());
+    end_by_itself(engine.handle().clone(), signals.handle());
     if config.stats {
         stats_line::start(engine.handle().clone())?;
     }
-    wait_for_end(&mut signals, &engine, reloads);
+    let told = wait_for_end(&mut signals, &engine, reloads);
     if engine.handle().has_failed() {
         return Err(io::Error::other("a shard has failed"));
     }
     service_manager::stopping(engine.handle());
-    tracing::info!("shutting down; a second signal ends it now");
+    // Whoever has started the process that took over may not know that this one ends by itself.
+    let signals_left = if told { 1 } else { 2 };
+    tracing::info!("shutting down; {} ends it now", if told { "a second signal" } else { "the second of two signals" });
+    // To read the configuration again now would be too late.
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::spawn(move || {
-        // To read the configuration again now would be too late.
-        signals.forever().find(|signal| *signal != SIGHUP);
+        signals.forever().nth(signals_left - 1);
         process::exit(1);
     });
     engine.shutdown();
     Ok(())
 }
 
-/// Returns when the server is to end; until then each SIGHUP has the configuration read again.
-fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: Arc<Reloads>) {
+/// Returns when the server is to end: true if it was told to by a signal, false if it does by itself. Until then each SIGHUP
+/// has the configuration read again.
+fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: Arc<Reloads>) -> bool {
     // On a thread of its own: files on a slow disk must not keep a signal to end waiting. Of several signals that come
     // meanwhile one is enough. What comes of it is logged.
     let (again, wanted) = mpsc::sync_channel(1);
@@ -111,20 +115,22 @@ fn wait_for_end(signals: &mut Signals, engine: &Engine, reloads: Arc<Reloads>) {
     });
     for signal in signals.forever() {
         if signal != SIGHUP {
-            return;
+            return true;
         }
         let _ = again.try_send(());
     }
+    false
 }
 
-/// Without one of its shards the server is of no use: it ends as if it had been told to, and whoever watches it starts
-/// another one.
-fn end_on_failure(engine: EngineHandle) {
+/// Without one of its shards the server is of no use, and neither once another process has taken over: it ends as if it had
+/// been told to; in the first case whoever watches it starts another one.
+fn end_by_itself(engine: EngineHandle, signals: Handle) {
     thread::spawn(move || {
         while !engine.has_failed() && !engine.is_succeeded() {
             thread::sleep(FAILURE_CHECK);
         }
-        let _ = signal_hook::low_level::raise(SIGTERM);
+        // Not by a signal: it would be the second, should it have been told to end already.
+        signals.close();
     });
 }
 

@@ -3,11 +3,17 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::config::Settings;
 use crate::net::listener::{self, Acceptor};
 use crate::net::takeover::{self, Holding, Predecessor};
 use crate::shard::shared::Listening;
+
+/// How long a process that has taken over may take until it offers its listeners in turn, and how soon it is asked again.
+const HANDING_ON: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// Where to listen.
 #[derive(Debug, Default)]
@@ -24,6 +30,7 @@ struct Listeners {
     sockets: Vec<TcpListener>,
     inherited: bool,
     predecessor: Option<Predecessor>,
+    occupied: bool,
 }
 
 /// What there is to listen on.
@@ -35,6 +42,8 @@ pub struct Opened {
     pub http: Vec<(TcpListener, Arc<Holding>)>,
     /// What is to be offered to others, and who has offered it to us.
     pub offers: Vec<(Arc<Holding>, Option<Predecessor>)>,
+    /// Whether another process listens on one of the addresses, and is to be replaced.
+    pub occupied: bool,
     /// All of it, as others see it.
     pub listening: Listening,
 }
@@ -47,6 +56,7 @@ pub fn open(wanted: Wanted, wanted_http: Wanted, shards: usize, settings: &Setti
     let mut opened = Opened { acceptors: (0..shards).map(|_| Vec::new()).collect(), ..Opened::default() };
     for listeners in collect(wanted, shards, settings)? {
         opened.listening.addrs.push(listeners.addr);
+        opened.occupied |= listeners.occupied;
         let shares = distribute(&listeners.sockets, shards)?;
         let holding = opened.hold(listeners);
         for (own, share) in opened.acceptors.iter_mut().zip(shares) {
@@ -85,7 +95,7 @@ fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Ve
         listener::adopt(&socket, settings).map_err(invalid)?;
         match all.iter_mut().find(|listeners| listeners.addr == addr) {
             Some(listeners) => listeners.sockets.push(socket),
-            None => all.push(Listeners { addr, sockets: vec![socket], inherited, predecessor: None }),
+            None => all.push(Listeners { addr, sockets: vec![socket], inherited, predecessor: None, occupied: false }),
         }
     }
     Ok(all)
@@ -93,6 +103,7 @@ fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Ve
 
 /// The listeners of an address: those of another process that we replace, and as many new ones as are missing.
 fn listen(addr: SocketAddr, wanted: usize, settings: &Settings) -> io::Result<Listeners> {
+    let occupied = settings.takeover && addr.port() != 0 && listener::probe(addr).is_err();
     let (mut sockets, predecessor) = if settings.takeover && addr.port() != 0 {
         take_over(addr, settings)
     } else {
@@ -111,32 +122,45 @@ fn listen(addr: SocketAddr, wanted: usize, settings: &Settings) -> io::Result<Li
             Err(error) => return Err(error),
         }
     }
-    Ok(Listeners { addr: bound, sockets, inherited: false, predecessor })
+    Ok(Listeners { addr: bound, sockets, inherited: false, predecessor, occupied })
 }
 
 fn take_over(addr: SocketAddr, settings: &Settings) -> (Vec<TcpListener>, Option<Predecessor>) {
-    let taken = takeover::take(addr).and_then(|taken| {
+    let took = || {
+        let taken = takeover::take(addr)?;
         if let Some(taken) = &taken {
             taken.listeners.iter().try_for_each(|socket| listener::adopt(socket, settings))?;
         }
-        Ok(taken)
-    });
-    match taken {
-        Ok(Some(taken)) => return (taken.listeners, Some(taken.predecessor)),
-        Ok(None) if listener::probe(addr).is_err() => {
-            tracing::warn!(
+        io::Result::Ok(taken)
+    };
+    let until = Instant::now() + HANDING_ON;
+    loop {
+        let taken = took();
+        // Whoever listens there may be about to offer what it has just taken over itself, and who had it does not any more.
+        let passing = match &taken {
+            Ok(Some(_)) => false,
+            Ok(None) => listener::probe(addr).is_err(),
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        };
+        if passing && Instant::now() < until {
+            thread::sleep(AGAIN);
+            continue;
+        }
+        match taken {
+            Ok(Some(taken)) => return (taken.listeners, Some(taken.predecessor)),
+            Ok(None) if passing => tracing::warn!(
                 address = %addr,
                 "another process listens here and does not offer its listeners: who waits in their queues when it ends \
                  is lost"
-            );
+            ),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(
+                address = %addr, %error,
+                "cannot take over the listeners of the process there: who waits in their queues when it ends is lost"
+            ),
         }
-        Ok(None) => {}
-        Err(error) => tracing::warn!(
-            address = %addr, %error,
-            "cannot take over the listeners of the process there: who waits in their queues when it ends is lost"
-        ),
+        return (Vec::new(), None);
     }
-    (Vec::new(), None)
 }
 
 /// The same number for each shard, and those that are left over for all of them.

@@ -163,7 +163,7 @@ impl<H: Handler> EngineBuilder<H> {
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         self.settings.check().map_err(invalid)?;
         descriptors::make_room(self.settings.connections_max);
-        let Opened { acceptors, http, offers, listening } =
+        let Opened { acceptors, http, offers, occupied, listening } =
             listeners::open(self.listen, self.listen_http, shards, &self.settings)?;
         let parts = Parts { rules: self.topics, encodings: self.encodings, events: self.events };
         let (shared, seats, handovers) = Shared::new(self.settings, parts, shards, listening)?;
@@ -178,8 +178,8 @@ impl<H: Handler> EngineBuilder<H> {
             thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(&runtime, stopped))?;
         let addresses = handle.local_addrs().to_vec();
         let takeover = handle.settings().takeover;
-        let link = if takeover { succession::successor::take_over(handle.shared(), &addresses)? } else { None };
-        succession::predecessor::wait(&handle);
+        let link =
+            if takeover { succession::successor::take_over(handle.shared(), &addresses, occupied)? } else { None };
         // From here on an error drops the engine, and with it what has been started.
         let mut engine = Engine { handle: handle.clone(), threads: Vec::new(), control: Some((control, stop_control)) };
         let cores = if self.pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
@@ -188,10 +188,11 @@ impl<H: Handler> EngineBuilder<H> {
             let core = (!cores.is_empty()).then(|| cores[index % cores.len()]);
             engine.threads.push(start_shard(index, shard, core)?);
         }
-        if let Some(link) = link {
-            link.show(handle.shared().clone())?;
-        }
         settle(&handle, offers);
+        if let Some(link) = link {
+            link.settle(handle.shared())?;
+        }
+        succession::predecessor::wait(&handle);
         Ok(engine)
     }
 }

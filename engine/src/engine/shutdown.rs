@@ -48,7 +48,7 @@ fn conduct(shared: &Shared, grace: Duration, spread: Duration) {
     if !grace.is_zero() {
         tracing::info!(grace_ms, "not ready any more; serving on until load balancers have noticed");
         reach(shared, Phase::Draining);
-        shared.ending.wait(grace);
+        shared.ending.wait_unless(grace, || shared.succession.given.load(Ordering::SeqCst));
     }
     let connections = shared.metrics.iter().map(|metrics| metrics.open.get()).sum::<u64>();
     tracing::info!(connections, spread_ms, "nobody is let in any more; closing the connections");

@@ -107,12 +107,6 @@ impl Holding {
         self.addr.port() == local.port() && (own == local_ip || own.is_unspecified())
     }
 
-    /// Whether somebody else will go on accepting when we do not.
-    #[must_use]
-    pub fn is_kept(&self) -> bool {
-        self.keepers.load(Ordering::SeqCst) > 0
-    }
-
     fn keep(&self) -> Keeper<'_> {
         self.keepers.fetch_add(1, Ordering::SeqCst);
         Keeper(self)

@@ -79,6 +79,8 @@ impl Topic {
         for shard in &interested {
             inboxes.push(usize::from(*shard), self, &publication);
         }
+        // There may be one before this one that still has subscribers.
+        inboxes.mirror(&publication);
         sequencer.keep(publication);
         drop(sequencer);
         for shard in &interested {

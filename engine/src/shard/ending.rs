@@ -76,11 +76,22 @@ impl Ending {
         self.hurry.notify_all();
     }
 
+    /// Whoever waits looks again whether there is still a reason to.
+    pub fn look_again(&self) {
+        let _hurried = self.hurried.lock();
+        self.hurry.notify_all();
+    }
+
     /// Waits so long, unless it has to hurry.
     pub fn wait(&self, duration: Duration) {
+        self.wait_unless(duration, || false);
+    }
+
+    /// Waits so long, unless it has to hurry or there is no reason any more; see [`look_again`](Self::look_again).
+    pub fn wait_unless(&self, duration: Duration, needless: impl Fn() -> bool) {
         let until = Instant::now() + duration;
         let mut hurried = self.hurried.lock();
-        while !*hurried && !self.hurry.wait_until(&mut hurried, until).timed_out() {}
+        while !*hurried && !needless() && !self.hurry.wait_until(&mut hurried, until).timed_out() {}
     }
 }
 
@@ -98,6 +109,19 @@ mod tests {
         assert!(ending.has_reached(Phase::Stopping));
         assert_eq!(*news.borrow(), Phase::Silent);
         assert!(ending.begin() && !ending.begin());
+    }
+
+    #[test]
+    fn what_need_not_be_waited_for_any_more_is_not() {
+        let (ending, needless) = (Ending::default(), AtomicBool::new(false));
+        let began = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| ending.wait_unless(Duration::from_secs(600), || needless.load(Ordering::SeqCst)));
+            needless.store(true, Ordering::SeqCst);
+            ending.look_again();
+        });
+        ending.wait(Duration::from_millis(1));
+        assert!(began.elapsed() < Duration::from_secs(60));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::WAKER;
 use super::admission::Gate;
@@ -141,6 +141,10 @@ pub struct SuccessionState {
     pub giving: AtomicBool,
     /// It has them: only it gives offsets now.
     pub given: AtomicBool,
+    /// It is being told that it has them, or has been: it is the one to be asked for them.
+    pub away: watch::Sender<bool>,
+    /// At how many addresses this process can be asked.
+    pub waiting: AtomicUsize,
 }
 
 /// Counted by the control thread.

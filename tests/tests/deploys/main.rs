@@ -7,4 +7,5 @@ mod private;
 mod processes;
 mod service_manager;
 mod shutdown;
+mod succession;
 mod takeover;

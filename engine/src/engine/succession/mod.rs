@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// How long either waits for the other to say or take something.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a successor that has been given everything may take until it serves. Nothing is published meanwhile.
+const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether the process at the other end runs as the same user.
 fn is_same_user(stream: &impl AsFd) -> bool {

@@ -5,12 +5,12 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wire::{Frame, VERSION, hear, say, unexpected};
-use super::{PATIENCE, is_same_user, meeting_point};
+use super::{PATIENCE, START_PATIENCE, is_same_user, meeting_point};
 use crate::engine::EngineHandle;
 use crate::pubsub::succession::{Estate, Followed};
 use crate::pubsub::topic::Topic;
@@ -28,15 +28,31 @@ pub fn wait(engine: &EngineHandle) {
 }
 
 async fn wait_at(address: SocketAddr, engine: EngineHandle) {
-    let listener = loop {
-        match bind(address) {
-            Ok(listener) => break listener,
-            // The process that this one has succeeded, most likely; its place is free when it has ended.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(AGAIN).await,
-            Err(error) => return tracing::warn!(%address, %error, "no process can take over from this one"),
+    let mut away = engine.shared().succession.away.subscribe();
+    // While another process has the topics it is asked for them, and not this one: the place has to be free for it.
+    while away.wait_for(|away| !*away).await.is_ok() {
+        let listener = loop {
+            match bind(address) {
+                Ok(listener) => break listener,
+                // The process that this one has succeeded, most likely, or that has ended before it served anybody.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => tokio::time::sleep(AGAIN).await,
+                Err(error) => return tracing::warn!(%address, %error, "no process can take over from this one"),
+            }
+        };
+        let waiting = &engine.shared().succession.waiting;
+        waiting.fetch_add(1, Ordering::SeqCst);
+        tokio::select! {
+            _ = away.wait_for(|away| *away) => {}
+            () = accept(&listener, &engine) => {}
         }
-    };
-    while !engine.shared().is_stopping() {
+        drop(listener);
+        waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Serves whoever asks, for ever.
+async fn accept(listener: &tokio::net::UnixListener, engine: &EngineHandle) {
+    loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(AGAIN).await;
             continue;
@@ -65,52 +81,22 @@ fn bind(address: SocketAddr) -> io::Result<tokio::net::UnixListener> {
 /// Serves one that asks.
 fn serve(stream: &UnixStream, engine: &EngineHandle) {
     let shared = engine.shared();
-    if shared.is_stopping() || shared.succession.giving.swap(true, Ordering::SeqCst) {
-        let why = "it is ending, or being taken over from already";
-        let _ = say(&mut &*stream, &Frame::Refused { why });
+    if shared.succession.giving.swap(true, Ordering::SeqCst) {
+        // Somebody is being served. Not a word is the sign to ask again: by then somebody else may have to be asked.
         return;
     }
     if let Err(error) = give(stream, shared) {
         tracing::warn!(%error, "a process asked for everything and did not take it: going on as before");
-        take_back(shared);
-        shared.succession.giving.store(false, Ordering::SeqCst);
-        return;
+        return take_back(shared);
     }
-    let left = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let error = follow(stream, shared);
-            tracing::debug!(%error, "the successor is not followed any more");
-            left.store(true, Ordering::SeqCst);
-        });
-        if serves(shared, &left) {
-            tracing::info!("another process has taken over: ending");
-            shared.succession.given.store(true, Ordering::SeqCst);
-            engine.begin_shutdown();
-        }
-    });
-    if !shared.succession.given.load(Ordering::SeqCst) {
-        // It has been followed to its last word, so that no offset is given twice.
-        tracing::warn!("the process that had taken over has ended before it served anybody: going on as before");
-        take_back(shared);
-        shared.succession.giving.store(false, Ordering::SeqCst);
-    }
-}
-
-/// Waits until the successor accepts connections, so that nobody is turned away by us who could be served by it; false if it
-/// is gone before that.
-fn serves(shared: &Shared, left: &AtomicBool) -> bool {
-    let until = Instant::now() + PATIENCE;
-    while !shared.holdings.iter().all(|holding| holding.is_kept()) {
-        if left.load(Ordering::SeqCst) {
-            return false;
-        }
-        if shared.is_stopping() || Instant::now() > until {
-            break;
-        }
-        thread::sleep(AGAIN / 10);
-    }
-    true
+    // Only now does it give offsets: had it ended before, there would be none that it alone knows of.
+    tracing::info!("another process has taken over: ending");
+    shared.succession.given.store(true, Ordering::SeqCst);
+    engine.begin_shutdown();
+    // If it had begun already: no load balancer has to look elsewhere any more.
+    shared.ending.look_again();
+    let error = follow(stream, shared);
+    tracing::debug!(%error, "the successor is not followed any more");
 }
 
 /// Gives every topic away.
@@ -136,9 +122,23 @@ fn give(stream: &UnixStream, shared: &Shared) -> io::Result<()> {
     }
     say(&mut to, &Frame::End { topics, publications })?;
     to.flush()?;
+    // It says that it has them when it serves, so that nobody is turned away by us who could be served by it.
+    stream.set_read_timeout(Some(START_PATIENCE))?;
     match hear(&mut &*stream, &mut buffer)? {
-        Frame::Taken => say(&mut &*stream, &Frame::Released),
+        Frame::Taken => {
+            give_up_place(shared);
+            say(&mut &*stream, &Frame::Released)
+        }
         other => Err(unexpected(&other)),
+    }
+}
+
+/// Makes room for the successor where it will be asked for the topics.
+fn give_up_place(shared: &Shared) {
+    shared.succession.away.send_replace(true);
+    let until = Instant::now() + PATIENCE / 10;
+    while shared.succession.waiting.load(Ordering::SeqCst) > 0 && Instant::now() < until {
+        thread::sleep(ROOM);
     }
 }
 
@@ -155,6 +155,8 @@ fn take_back(shared: &Shared) {
     for topic in shared.topics.reclaim() {
         topic.reclaim();
     }
+    shared.succession.giving.store(false, Ordering::SeqCst);
+    shared.succession.away.send_replace(false);
 }
 
 /// Delivers what the successor sequences to the subscribers that are still here, until it ends or this engine has.

@@ -6,55 +6,107 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::RecvTimeoutError;
 
 use super::wire::{Frame, VERSION, hear, say, unexpected};
-use super::{PATIENCE, is_same_user, meeting_point};
+use super::{PATIENCE, START_PATIENCE, is_same_user, meeting_point};
 use crate::pubsub::Epoch;
 use crate::pubsub::succession::Estate;
 use crate::shard::mirror::Following;
 use crate::shard::shared::Shared;
+
+/// How soon the predecessor is asked again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// The way to the predecessor, once everything has been taken over.
 #[derive(Debug)]
 pub struct Link {
     stream: UnixStream,
     following: Following,
+    /// How many were taken over.
+    topics: usize,
 }
 
 /// Takes over from whoever listens on one of these addresses; `None` if nobody does who could hand anything over, which is
-/// logged.
+/// logged. `occupied` is whether somebody listens there.
 ///
 /// # Errors
-/// The predecessor has given everything away and has not said that it lets go: this process must not go on, as both would give
-/// the same offsets.
-pub fn take_over(shared: &Arc<Shared>, listen: &[SocketAddr]) -> io::Result<Option<Link>> {
-    let Some(stream) = listen.iter().find_map(|address| ask(*address)) else {
-        tracing::info!("there is nobody to take over from: starting without topics");
-        return Ok(None);
-    };
-    let topics = match receive(&stream, shared) {
-        Ok(topics) => topics,
-        Err(error) => {
-            tracing::warn!(%error, "the process that listens here does not hand over: clients cannot recover what it has");
+/// Another process is taking over: this one must not go on, as both would give offsets.
+pub fn take_over(shared: &Arc<Shared>, listen: &[SocketAddr], occupied: bool) -> io::Result<Option<Link>> {
+    let began = Instant::now();
+    let mut seen_at = began;
+    loop {
+        let has_time = began.elapsed() < START_PATIENCE + PATIENCE;
+        let Some(stream) = listen.iter().find_map(|address| ask(*address)) else {
+            // Whoever has taken over a moment ago will be there in a moment.
+            if occupied && seen_at.elapsed() < PATIENCE / 10 {
+                thread::sleep(AGAIN);
+                continue;
+            }
+            tracing::info!("there is nobody to take over from: starting without topics");
             return Ok(None);
-        }
-    };
-    // Nothing is published here yet; what is from now on, is shown.
-    let following = shared.inboxes.1.follow();
-    let count = topics.len();
-    let now = shared.clock.now();
-    for (name, estate) in topics {
-        if !shared.topics.install(&name, estate, false, now, &shared.inboxes) {
-            tracing::warn!(topic = name, "not taken over: the limits here leave no room for it");
+        };
+        seen_at = Instant::now();
+        match receive(&stream, shared) {
+            Ok(topics) => return Ok(Some(install(stream, topics, shared))),
+            // It has ended, or another process is taking over from it.
+            Err(error) if is_end(&error) && has_time => thread::sleep(AGAIN),
+            Err(error) if is_end(&error) => {
+                return Err(io::Error::other("another process is taking over from the one that listens here"));
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error, "the process that listens here does not hand over: clients cannot recover what it has"
+                );
+                return Ok(None);
+            }
         }
     }
-    let settled = say(&mut &stream, &Frame::Taken).and_then(|()| expect_release(&stream));
-    settled.map_err(|error| io::Error::other(format!("the process that was to hand over does not let go: {error}")))?;
-    tracing::info!(topics = count, "taken over");
-    Ok(Some(Link { stream, following }))
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
+/// Makes the topics this engine's, but for giving offsets.
+fn install(stream: UnixStream, topics: Vec<(String, Estate)>, shared: &Arc<Shared>) -> Link {
+    // What is published from when it gives offsets on, is shown.
+    let following = shared.inboxes.1.follow();
+    let (all, now) = (topics.len(), shared.clock.now());
+    shared.topics.surrender();
+    let install = |(name, estate): (String, Estate)| {
+        let installed = shared.topics.install(&name, estate, true, now, &shared.inboxes);
+        (!installed).then_some(name)
+    };
+    let left_out: Vec<String> = topics.into_iter().filter_map(install).collect();
+    if let Some(first) = left_out.first() {
+        let count = left_out.len();
+        tracing::warn!(count, first, "topics are not taken over: topics_max leaves no room for them");
+    }
+    Link { stream, following, topics: all - left_out.len() }
+}
+
+/// Whether the process at the other end, which has closed its end, has ended. It may still be about to.
+fn has_gone(stream: &UnixStream) -> bool {
+    let Ok(peer) = rustix::net::sockopt::socket_peercred(stream) else { return false };
+    let stat = format!("/proc/{}/stat", peer.pid.as_raw_nonzero());
+    let until = Instant::now() + PATIENCE / 10;
+    loop {
+        let has_gone = match std::fs::read_to_string(&stat) {
+            // Behind the name, which may hold anything; nobody has waited for the process, but that is all that is left.
+            Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+            Err(error) => {
+                error.kind() == io::ErrorKind::NotFound && std::fs::exists("/proc/self/stat").unwrap_or(false)
+            }
+        };
+        if has_gone || Instant::now() > until {
+            return has_gone;
+        }
+        thread::sleep(AGAIN);
+    }
 }
 
 /// Connects, if somebody is there and runs as the same user.
@@ -104,15 +156,46 @@ fn expect_release(mut stream: &UnixStream) -> io::Result<()> {
 }
 
 impl Link {
-    /// Shows the predecessor every publication until it has ended, on a thread of its own.
-    pub fn show(self, shared: Arc<Shared>) -> io::Result<()> {
-        thread::Builder::new().name("fanfare-mirror".into()).spawn(move || {
-            match self.write() {
-                // Its subscribers find out by their position when they come back.
-                Ok(()) => tracing::warn!("the predecessor was too slow to follow, and was let go"),
-                Err(_) => tracing::info!("the predecessor has ended"),
+    /// We serve: the predecessor lets go, and from here on this engine gives the offsets; the predecessor is shown every
+    /// publication until it has ended.
+    ///
+    /// # Errors
+    /// The predecessor has not said that it lets go: this process must not go on, as both would give the same offsets.
+    pub fn settle(self, shared: &Arc<Shared>) -> io::Result<()> {
+        let settled = say(&mut &self.stream, &Frame::Taken).and_then(|()| expect_release(&self.stream));
+        let has_gone = match settled {
+            Ok(()) => false,
+            Err(error) if is_end(&error) && has_gone(&self.stream) => true,
+            Err(error) => {
+                let message = format!("the process that was to hand over does not let go: {error}");
+                return Err(io::Error::other(message));
             }
+        };
+        for topic in shared.topics.reclaim() {
+            topic.reclaim();
+        }
+        tracing::info!(topics = self.topics, "taken over");
+        if has_gone {
             shared.inboxes.1.release();
+            return Ok(());
+        }
+        self.show(shared.clone())
+    }
+
+    /// Shows the predecessor every publication until it has ended, on a thread of its own.
+    fn show(self, shared: Arc<Shared>) -> io::Result<()> {
+        thread::Builder::new().name("fanfare-mirror".into()).spawn(move || {
+            let written = self.write();
+            shared.inboxes.1.release();
+            use io::ErrorKind::{TimedOut, WouldBlock};
+            if written.is_ok() || written.is_err_and(|error| matches!(error.kind(), TimedOut | WouldBlock)) {
+                // Its subscribers find out by their position when they come back.
+                tracing::warn!("the predecessor was too slow to follow, and was let go");
+                // It takes the end of this for the end of this process, and would give offsets again.
+                let _ = self.stream.set_read_timeout(None);
+                let _ = io::Read::read(&mut &self.stream, &mut [0]);
+            }
+            tracing::info!("the predecessor has ended");
         })?;
         Ok(())
     }

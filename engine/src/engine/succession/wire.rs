@@ -63,9 +63,9 @@ pub enum Frame<'a> {
         /// How many publications.
         publications: u64,
     },
-    /// The successor: I have it all.
+    /// The successor: I have it all, and serve.
     Taken,
-    /// The predecessor: go ahead, I give no more offsets.
+    /// The predecessor: go ahead, I give no more offsets, whatever becomes of you.
     Released,
 }
 
