@@ -48,6 +48,29 @@ const listen = (page, protocols, first, count) => page.evaluate(([address, proto
     socket.onclose = ({ code, reason }) => resolve({ code, reason, messages });
   }), [`${server.ws}/ws`, protocols, first, count]);
 
+test('the page to try it asks for a token, and works with it', async () => {
+  const page = await browser.newPage();
+  const state = (name) => page.waitForFunction((name) => document.querySelector('#state').textContent.includes(name), name);
+  await page.goto(`${server.http}/#lobby`);
+  await state('needs a token');
+  assert.ok(await page.evaluate(() => document.querySelector('#access').open), 'the field for it is shown');
+  const permissions = { subscribe: ['lobby'], publish: ['lobby'] };
+  const use = async (token) => {
+    await page.fill('#token', token);
+    await page.click('#token-use');
+  };
+  await use('a.b.c');
+  await state('needs a token');
+  await use(jwt.sign({ sub: 'ada', permissions }, secret, { expiresIn: 60 }));
+  await state('live');
+  await page.fill('#payload', 'with a token');
+  await page.click('#publish');
+  await page.waitForFunction(() => document.body.innerText.includes('with a token'));
+  await page.reload();
+  await state('live');
+  await page.close();
+});
+
 test('a browser shows its token as a subprotocol or in its first message', async () => {
   const page = await browser.newPage();
   await page.goto(`${server.http}/`);

@@ -106,6 +106,12 @@ impl Swarm {
         own.map(|subscriber| subscriber.got).max().unwrap_or(0)
     }
 
+    /// The offset that all of them have seen.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.subscribers.iter().map(|own| own.seen.as_ref().map_or(0, |(_, offset)| *offset)).min().unwrap_or(0)
+    }
+
     /// Lets go of every connection at once, without a Close frame.
     pub fn drop_all(&mut self) {
         let now = Instant::now();

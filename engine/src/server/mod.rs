@@ -37,6 +37,8 @@ pub mod sys;
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 pub use app::App;
 pub use auth::{Auth, AuthSettings};
 pub use config::{Config, Refused, Task};
@@ -72,6 +74,8 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
     let auth = Arc::new(Auth::new(&config.auth)?);
     let reloads = Arc::new(Reloads::new(config.clone(), Arc::clone(&auth)));
     let sys_interval = config.sys_interval;
+    // What is shown of the configuration is a configuration file again, without its secrets.
+    let shown = if config.events { toml::from_str(&config.describe()).unwrap_or_default() } else { Value::Null };
     let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
     let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
@@ -80,6 +84,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
         .shards(config.shards())
         .pin(config.pin)
         .http(move |engine| {
+            engine.event("server.config", || shown);
             site.auth.add_metrics(&engine);
             sys::start(&engine, sys_interval);
             http::router(engine, site)

@@ -215,6 +215,7 @@ impl<H: Handler> Shard<H> {
             let answer = error_answer(RefusalCause::PerIp.label(), &message, status, &headers);
             return Verdict::Refuse(RefusalCause::PerIp, answer);
         }
+        self.core.watch_upgrade(slot, request);
         let upgrade = Upgrade { request: *request, peer: client, local, id: Some(self.core.id(slot)) };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
             Ok(Decision::Accept(accept)) => accepted(accept, &key, request),

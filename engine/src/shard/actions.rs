@@ -97,12 +97,16 @@ impl Actions for Acting<'_> {
         greet: &mut Greeting<'_>,
     ) -> Result<Subscribed, SubscribeError> {
         self.keep_order();
-        self.core.subscribe(self.slot, topic, subscribe, greet)
+        let outcome = self.core.subscribe(self.slot, topic, subscribe, greet);
+        self.core.watch_topic(self.slot, "topic.subscribe", topic, || outcome.as_ref().err().map(ToString::to_string));
+        outcome
     }
 
     fn unsubscribe(&mut self, topic: &str) -> bool {
         self.keep_order();
-        self.core.unsubscribe(self.slot, topic)
+        let was = self.core.unsubscribe(self.slot, topic);
+        self.core.watch_topic(self.slot, "topic.unsubscribe", topic, || (!was).then(|| "there was none".into()));
+        was
     }
 
     fn is_subscribed(&self, topic: &str) -> bool {
@@ -115,7 +119,9 @@ impl Actions for Acting<'_> {
 
     fn publish(&mut self, topic: &str, message: Message<'_>, publish: Publish<'_>) -> Result<Published, PublishError> {
         let except = publish.others.then(|| self.id());
-        let published = self.core.shared.publish(topic, message, publish.key, except)?;
+        let outcome = self.core.shared.publish(topic, message, publish.key, except);
+        self.core.watch_topic(self.slot, "topic.publish", topic, || outcome.as_ref().err().map(ToString::to_string));
+        let published = outcome?;
         self.core.at(self.slot).ahead = true;
         Ok(published)
     }

@@ -193,9 +193,11 @@ impl Core {
         let connection = &mut connections[slot as usize];
         (connection.state, connection.behind, connection.blocked) = (State::Ended, false, false);
         connection.outbound = None;
+        let (read, written) = (connection.bytes_in, connection.bytes_out);
         // Closing the descriptor would do it too, but events of this turn would go on to name it.
         let _ = registry.deregister(&mut connection.stream);
         self.ended.push(slot);
+        self.watch(slot, "server.socket.close", || json!({ "bytesRead": read, "bytesWritten": written }));
     }
 
     /// Answers a request that does not become a WebSocket, and closes. The body is the JSON of every error.

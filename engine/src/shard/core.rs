@@ -186,6 +186,11 @@ impl Core {
         }
         entry.insert(connection);
         self.metrics().connections.add(1);
+        self.watch(
+            slot,
+            "server.socket.new",
+            || serde_json::json!({ "peer": self.connections[slot as usize].peer.to_string() }),
+        );
         Some(slot)
     }
 

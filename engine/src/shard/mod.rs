@@ -343,6 +343,7 @@ impl<H: Handler> Shard<H> {
         }
         self.data[slot as usize] = Some(data);
         self.core.agree(slot, terms);
+        self.core.watch_answer(slot, &answer);
         self.core.begin(slot, answer);
         self.core.watch(slot, "websocket.server.connection", || self.core.acquaintance(slot));
         self.call(slot, |handler, ctx| handler.open(ctx));

@@ -39,6 +39,9 @@ impl<H: Handler> Shard<H> {
             let mut scratch = std::mem::take(&mut self.scratch);
             let input = self.core.receive(slot, &mut scratch);
             if let Input::Bytes(length) = input {
+                if self.core.at(slot).state != State::Head {
+                    self.core.watch(slot, "server.socket.data", || serde_json::json!({ "bytesRead": length }));
+                }
                 self.take_bytes(slot, &mut scratch[..length]);
             }
             let all = scratch.len();
@@ -248,6 +251,11 @@ impl Core {
     fn read_ended(&mut self, slot: u32) {
         let connection = self.at(slot);
         connection.read_closed = true;
+        let state = connection.state;
+        if state != State::Ended {
+            self.watch(slot, "server.socket.end", || serde_json::json!({}));
+        }
+        let connection = self.at(slot);
         if connection.state != State::Flushing || connection.outbound.is_none() {
             self.end(slot, CloseCause::PeerGone);
         }
