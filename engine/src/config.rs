@@ -218,8 +218,8 @@ pub struct Settings {
     pub shutdown_retry: Duration,
     /// How long a shutdown waits for connections to end, once all have been told. Default 10 s.
     pub shutdown_timeout: Duration,
-    /// Listen although another process of this user does on the same addresses: it is to be replaced, and new connections
-    /// come here as soon as it begins to end. Default false.
+    /// Replace the process of the same user that listens on the same addresses, if there is one: its listeners and its topics,
+    /// with histories and positions, go over to this one, and it ends by itself, without `shutdown_grace`. Default false.
     pub takeover: bool,
     /// How often `Handler::tick` is called. Default 0: never.
     pub tick_interval: Duration,

@@ -85,7 +85,16 @@ impl Opened {
 fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Vec<Listeners>> {
     let mut all: Vec<Listeners> = Vec::new();
     for addr in wanted.addrs {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}"));
+        let named = |error: io::Error| {
+            let advice = match error.kind() {
+                io::ErrorKind::AddrInUse if settings.takeover => "; it does not share it, so end it first",
+                io::ErrorKind::AddrInUse => {
+                    "; if what listens there is to be replaced and runs as the same user, set takeover"
+                }
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{advice}"))
+        };
         all.push(listen(addr, sockets, settings).map_err(named)?);
     }
     for (socket, inherited) in wanted.given {

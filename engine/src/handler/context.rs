@@ -177,6 +177,8 @@ impl<D> Context<'_, D> {
 
     /// Sends a message; [`Handler::sent`] tells once when the kernel has taken the whole of it, or that this had not happened
     /// when the connection ended. It is not called for [`SendOutcome::Dropped`] and [`SendOutcome::Closed`].
+    ///
+    /// [`Handler::sent`]: super::Handler::sent
     pub fn send_tracked<'m>(&mut self, message: impl Into<Message<'m>>, ticket: u64) -> SendOutcome {
         self.actions.send(message.into(), Some(ticket))
     }
@@ -267,6 +269,8 @@ impl<D> Context<'_, D> {
 
     /// Asks to be given the present message again when there may be room: until then nothing more is read from this
     /// connection, so that its peer feels the backpressure. Of use in [`Handler::message`] only.
+    ///
+    /// [`Handler::message`]: super::Handler::message
     pub fn retry(&mut self) {
         self.actions.retry();
     }
@@ -274,6 +278,8 @@ impl<D> Context<'_, D> {
     /// Lets another thread finish what takes long: messages of this connection wait, in order, until the [`Deferred`] is
     /// completed or dropped; then [`Handler::resume`] is called with its value (not if it was dropped). Several deferrals are
     /// all waited for.
+    ///
+    /// [`Handler::resume`]: super::Handler::resume
     #[must_use]
     pub fn defer(&mut self) -> Deferred {
         self.actions.defer()
@@ -282,6 +288,8 @@ impl<D> Context<'_, D> {
     /// Calls [`Handler::timer`] with this token after a while: never early, and up to two of the timer wheel's ticks of 4 ms
     /// late. Setting a token again
     /// moves its timer. False if the connection is closing or has 16 timers already.
+    ///
+    /// [`Handler::timer`]: super::Handler::timer
     pub fn set_timer(&mut self, after: Duration, token: u64) -> bool {
         self.actions.set_timer(after, token)
     }
@@ -332,6 +340,8 @@ impl Deferred {
     }
 
     /// Finishes: [`Handler::resume`] is called with the value, and waiting messages go on.
+    ///
+    /// [`Handler::resume`]: super::Handler::resume
     pub fn complete(mut self, value: impl Any + Send) {
         self.done = true;
         self.engine.resume(self.id, Some(Box::new(value)));

@@ -163,6 +163,8 @@ impl<D> Accept<D> {
     }
 
     /// Says whose connection it is, see [`Context::set_subject`].
+    ///
+    /// [`Context::set_subject`]: super::Context::set_subject
     #[must_use]
     pub fn subject(mut self, subject: &str) -> Self {
         self.terms.subject = Some(subject.into());
@@ -170,6 +172,8 @@ impl<D> Accept<D> {
     }
 
     /// Gives the connection limits of its own, see [`Context::set_limits`].
+    ///
+    /// [`Context::set_limits`]: super::Context::set_limits
     #[must_use]
     pub fn limits(mut self, limits: ConnectionLimits) -> Self {
         self.terms.limits = Some(Box::new(limits));

@@ -102,7 +102,8 @@ fn short(number: f64) -> String {
         n if n >= 999_500_000.0 => (n / 1e9, "G"),
         n if n >= 999_500.0 => (n / 1e6, "M"),
         n if n >= 9_999.5 => (n / 1e3, "k"),
-        n => return format!("{}", n.round()),
+        // The sum of nothing is -0.
+        n => return format!("{}", n.round() + 0.0),
     };
     let digits = if scaled >= 99.95 { 0 } else { usize::from(scaled < 9.995) + 1 };
     format!("{scaled:.digits$}{unit}")
@@ -116,6 +117,7 @@ mod tests {
     fn numbers_are_short() {
         for (number, text) in [
             (0.0, "0"),
+            (-0.0, "0"),
             (0.4, "0"),
             (999.6, "1000"),
             (9_999.0, "9999"),

@@ -78,6 +78,14 @@ fn this_machine_needs_no_token_and_nothing_else_counts_as_this_machine() {
             assert_eq!(from_afar(&server, "GET", open, None), 200, "{open}");
         }
     }
+    let server = Fanfare::start();
+    let shown = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        ask(&server, "GET", "/api/info", &[("Authorization", &bearer)], "").status
+    };
+    assert_eq!(shown(&token(json!({ "sub": "root", "permissions": { "admin": [">"] } }))), 200);
+    assert_eq!(shown(&token(json!({ "sub": "ada" }))), 403, "who shows a token is who it says");
+    assert_eq!(shown("rubbish"), 401);
     let strict = Fanfare::with(|settings| settings.api_on_loopback = false);
     assert_eq!(ask(&strict, "GET", "/api/info", &[], "").status, 401);
 }

@@ -142,6 +142,7 @@ fn an_address_that_is_taken_is_named() {
     let error = Engine::builder(Script::new()).listen(first.addr()).start().err().unwrap();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains(&first.addr().to_string()), "{error}");
+    assert!(error.to_string().contains("takeover"), "it says what to do: {error}");
 }
 
 #[test]

@@ -165,7 +165,9 @@ fn finish(mut config: Config, found: Found) -> Result<Config, Refused> {
     if mistakes.is_empty()
         && let Err(text) = Auth::new(&config.auth)
     {
-        mistakes.push(Mistake::new(Source::Default, text));
+        // It names the setting first.
+        let source = text.split_once(':').map_or(Source::Default, |(key, _)| config.source(key));
+        mistakes.push(Mistake::new(source, text));
     }
     if mistakes.is_empty() { Ok(config) } else { Err(Refused::Mistakes(mistakes)) }
 }

@@ -1,8 +1,9 @@
 //! The configuration: defaults < file < environment < flags, key by key, checked as a whole before anything begins.
 //!
-//! [`table`] has one row for each setting and is what all else is made from. [`flags`], [`environment`] and [`file`] each read
-//! what they find into [`Entry`]s and [`Mistake`]s, [`merge`] puts the entries of the strongest source in place, [`check`]
-//! looks for what contradicts itself, [`print`] shows the result. [`reload`] does all of it again while the server runs.
+//! `table` has one row for each setting and is what all else is made from. `flags`, `environment` and `file` each read
+//! what they find into entries and [`Mistake`]s, `merge` puts the entries of the strongest source in place, `check`
+//! looks for what contradicts itself, [`mod@print`] shows the result. [`reload`] does all of it again while the server
+//! runs.
 
 mod check;
 mod environment;

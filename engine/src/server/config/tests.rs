@@ -397,6 +397,13 @@ fn the_token_is_read_from_a_file_that_only_few_can_read_and_never_shown() {
 }
 
 #[test]
+fn a_file_of_keys_that_cannot_be_used_is_named_with_the_place_that_names_it() {
+    let folder = Folder::new("[auth]\njwt_leeway_s = 1\njwt_keys = ['HS256=/nowhere']\n");
+    assert_mistakes(folder.read(&[], &[]), &[&["f.toml:3: jwt_keys: ", "/nowhere"]]);
+    assert_mistakes(flags(&["--jwks-file=/nowhere"]), &[&["--jwks-file: ", "/nowhere"]]);
+}
+
+#[test]
 fn the_printed_configuration_is_one_that_means_the_same_with_where_each_value_comes_from() {
     let folder = Folder::new(
         "[limits]\nrate_policy = 'drop'\n[topics.'a.>']\nhistory_bytes = 9\n[role.default]\nadmin = ['x']\n",

@@ -70,8 +70,8 @@ pub const NETWORK: &[Row] = &[
     row(
         "takeover",
         switch!(settings.takeover),
-        "Listen although another process of this user does on the same addresses: it is to be replaced, and new \
-         connections come here as soon as it begins to end.",
+        "Replace the process of the same user that listens on the same addresses, if there is one: its listeners and its \
+         topics, with histories and positions, go over to this one, and it ends by itself.",
     )
     .restart(),
     row(
