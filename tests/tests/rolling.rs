@@ -8,12 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use fanfare_tests::swarm::publish_once;
-use fanfare_tests::{Server, Swarm, eventually};
+use fanfare_tests::{Client, Server, Swarm, eventually};
+use serde_json::json;
+use tungstenite::Message;
 
 const TOPICS: [&str; 4] = ["north", "east", "south", "west"];
 const SUBSCRIBERS: usize = 2000;
 
-/// Publishes to one topic, each time over a connection of its own, until it is told to stop.
+/// Publishes to one topic, each time over a connection of its own (to the first: over a WebSocket), until it is told to stop.
 struct Publisher {
     thread: thread::JoinHandle<Vec<String>>,
 }
@@ -29,6 +31,9 @@ struct Load {
 impl Publisher {
     fn start(addr: SocketAddr, topic: usize, load: Arc<Load>) -> Self {
         let thread = thread::spawn(move || {
+            if topic == 0 {
+                return publish_natively(addr, topic, &load);
+            }
             let mut troubles = Vec::new();
             let mut next = 1;
             while !load.stop.load(Ordering::Relaxed) {
@@ -49,6 +54,37 @@ impl Publisher {
         });
         Self { thread }
     }
+}
+
+/// The same over a native WebSocket, which is told to come back like all others, but at once when it publishes where nothing is
+/// published any more. What has no answer before the end of a connection was not published.
+fn publish_natively(addr: SocketAddr, topic: usize, load: &Load) -> Vec<String> {
+    let mut troubles = Vec::new();
+    let mut next = 1;
+    while !load.stop.load(Ordering::Relaxed) {
+        let mut client = Client::connect_with(addr, "/ws", &[]).expect("the upgrade is accepted");
+        assert_eq!(client.read_json()["type"], "connected");
+        while !load.stop.load(Ordering::Relaxed) {
+            let publish = json!({ "type": "publish", "topic": TOPICS[topic], "data": { "n": next } });
+            client.send_text(&publish.to_string());
+            match client.read() {
+                Message::Text(text) if text.contains("\"published\"") => {
+                    load.published[topic].store(next, Ordering::Relaxed);
+                    next += 1;
+                }
+                Message::Text(text) if text.contains("shutting_down") => {
+                    load.put_off.fetch_add(1, Ordering::Relaxed);
+                    // At once; or it was its turn just then, with another moment to come back.
+                    assert_eq!(client.read_close().0, 1012);
+                    break;
+                }
+                Message::Close(Some(frame)) if u16::from(frame.code) == 1012 => break,
+                other => troubles.push(format!("{other:?}")),
+            }
+            thread::park_timeout(Duration::from_millis(15));
+        }
+    }
+    troubles
 }
 
 fn start(addr: SocketAddr, more: &[&str]) -> Server {

@@ -44,7 +44,7 @@ pub use auth::{Auth, AuthSettings};
 pub use config::{Config, Refused, Task};
 
 use self::config::reload::Reloads;
-use crate::{Engine, EngineBuilder, NameError, Pattern, TopicRules};
+use crate::{Context, Engine, EngineBuilder, NameError, Pattern, TopicRules};
 
 /// The longest key of a publication, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -97,6 +97,12 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
 /// The settings of topics, at the start and at every reload.
 pub(crate) fn topic_rules(config: &Config) -> TopicRules {
     config.topics.clone()
+}
+
+/// Sends away who wants to publish where nothing is published any more, as another process has taken over: it need not wait
+/// for its turn to be closed, and finds that process where it found this one.
+pub(crate) fn go_elsewhere<D>(ctx: &mut Context<'_, D>) {
+    ctx.close(1012, "{\"retry_after_ms\":0}");
 }
 
 /// Checks what may be subscribed to, and tells whether it is a pattern with a wildcard.

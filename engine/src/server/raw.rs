@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::app::{Client, Kind};
 use super::auth::{Action, Auth, Denied, Identity, is_reserved};
 use super::query::{BadQuery, Query, cut, percent_decode};
-use super::{check_name, member};
+use super::{check_name, go_elsewhere, member};
 use crate::{Context, Message, Position, Publish, PublishError, Refusal, Subscribe, SubscribeError};
 
 /// The close code when `since` cannot be honoured whole: the client knows it has missed something.
@@ -182,6 +182,7 @@ fn publish(ctx: &mut Context<'_, Client>, publisher: &Publisher, message: Messag
         PublishError::Name(_) => 1008,
         PublishError::TooManyTopics { .. } => 1013,
         PublishError::TooBig { .. } => 1009,
+        PublishError::ShuttingDown if ctx.engine().is_succeeded() => return go_elsewhere(ctx),
         PublishError::ShuttingDown => 1001,
     };
     ctx.close(code, &reason(error.label(), &error.to_string()));

@@ -8,7 +8,7 @@ use super::request::{Action, Id, Request, parse};
 use crate::server::app::Client;
 use crate::server::auth::{Action as Doing, Auth, Denied, Identity, is_reserved};
 use crate::server::query::{BadQuery, Query};
-use crate::server::{check_name, check_topic, member};
+use crate::server::{check_name, check_topic, go_elsewhere, member};
 use crate::{
     Context, Message, Position, Publish, PublishError, Refusal, SendOutcome, Subscribe, SubscribeError, Subscribed,
 };
@@ -123,7 +123,12 @@ fn publish(ctx: &mut Context<'_, Client>, id: Option<Id<'_>>, topic: &str, data:
         Ok(published) => answer(ctx, &Reply::published(id, topic, &published)),
         // No answer yet: the message comes again when there may be room, and until then the client is not read from.
         Err(PublishError::Overloaded) => ctx.retry(),
-        Err(error) => fail(ctx, id, error.label(), &error.to_string()),
+        Err(error) => {
+            fail(ctx, id, error.label(), &error.to_string());
+            if error == PublishError::ShuttingDown && ctx.engine().is_succeeded() {
+                go_elsewhere(ctx);
+            }
+        }
     }
 }
 
