@@ -73,6 +73,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
     let reloads = Arc::new(Reloads::new(config.clone(), Arc::clone(&auth)));
     let sys_interval = config.sys_interval;
     let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
+    let looked_at = Arc::clone(&auth);
     let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
         .settings(config.settings.clone())
@@ -84,7 +85,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
             sys::start(&engine, sys_interval);
             http::router(engine, site)
         });
-    let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };
+    let builder = if config.events { builder.events(events::sink(move || looked_at.checks_tokens())) } else { builder };
     let builder = config.api_listen.into_iter().fold(builder, EngineBuilder::http_listen);
     Ok((config.listen.iter().copied().fold(builder, EngineBuilder::listen), reloads))
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::Denied;
-use super::breaker::Breaker;
+use super::breaker::{Attempt, Breaker};
 use super::cache::Identities;
 use super::claims::Claims;
 use super::credentials::Credentials;
@@ -68,6 +68,16 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Whether the program is in trouble, and not just this one question, or the client that it is about: a client must not
+    /// be able to have nobody else let in by showing what the program chokes on.
+    fn is_the_programs(&self) -> bool {
+        match self {
+            Self::Late | Self::Unreachable(_) => true,
+            Self::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Answer(_) => false,
+        }
+    }
+
     fn label(&self) -> &'static str {
         match self {
             Self::Late => "timeout",
@@ -168,20 +178,26 @@ impl Callback {
         self.metrics.observe_callback(start.elapsed());
         match said.unwrap_or(Err(Failure::Late)) {
             Ok(said) => {
-                if attempt.succeeded() {
-                    tracing::info!(program = %self.uri, "the program that decides who clients are answers again");
-                }
+                self.tell_answered(attempt);
                 self.conclude(said, credentials, roles)
             }
             Err(failure) => {
                 self.metrics.count_callback(failure.label());
                 tracing::warn!(program = %self.uri, %failure, "the program that decides who clients are has failed");
-                if attempt.failed(Instant::now()) {
+                if !failure.is_the_programs() {
+                    self.tell_answered(attempt);
+                } else if attempt.failed(Instant::now()) {
                     let pause_ms = self.settings.pause.as_millis() as u64;
                     tracing::error!(program = %self.uri, pause_ms, "it is not asked for a while: auth_failures_max");
                 }
                 Err(Denied::Unavailable)
             }
+        }
+    }
+
+    fn tell_answered(&self, attempt: Attempt<'_>) {
+        if attempt.succeeded() {
+            tracing::info!(program = %self.uri, "the program that decides who clients are answers again");
         }
     }
 
@@ -234,7 +250,11 @@ impl Callback {
             other => return Err(Failure::Status(other)),
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| Failure::Answer(error.to_string()))?.to_bytes();
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Failure::Answer(format!("it has more than {ANSWER_BYTES_MAX} bytes")),
+            false => Failure::Unreachable(error.to_string()),
+        })?;
+        let body = body.to_bytes();
         let claims = Claims::parse(&body).map_err(|denied| Failure::Answer(denied.message()))?;
         Ok(Said::Known(Box::new(claims)))
     }
