@@ -29,6 +29,9 @@ use super::settings::{CallbackSettings, Role};
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// How many may wait for a place to ask, beside those who ask: each holds a token in memory.
+const WAITING_MAX: usize = 16_384;
+
 /// The program.
 pub struct Callback {
     uri: Uri,
@@ -36,6 +39,8 @@ pub struct Callback {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// How many may ask at once.
     places: Semaphore,
+    /// How many may ask or wait for that.
+    queue: Semaphore,
     breaker: Breaker,
     known: Identities,
     metrics: Arc<AuthMetrics>,
@@ -132,6 +137,7 @@ impl Callback {
             settings: settings.clone(),
             client,
             places: Semaphore::new(settings.concurrent_max.clamp(1, Semaphore::MAX_PERMITS)),
+            queue: Semaphore::new(settings.concurrent_max.saturating_add(WAITING_MAX).min(Semaphore::MAX_PERMITS)),
             breaker: Breaker::new(settings.failures_max, settings.pause),
             known: Identities::default(),
             metrics,
@@ -164,6 +170,10 @@ impl Callback {
     /// What the program says against it, or that it cannot be asked.
     pub async fn ask(&self, credentials: &Credentials, roles: &[Role]) -> Result<Arc<Identity>, Denied> {
         let start = Instant::now();
+        let Ok(_turn) = self.queue.try_acquire() else {
+            self.metrics.count_callback("busy");
+            return Err(Denied::Unavailable);
+        };
         // Having to wait for others says nothing about the program, so it is no failure of it.
         let Ok(Ok(_place)) = tokio::time::timeout(self.settings.timeout, self.places.acquire()).await else {
             self.metrics.count_callback("busy");
@@ -280,4 +290,39 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn no_more_wait_to_ask_than_there_is_memory_for() {
+        // It takes connections and never answers.
+        let program = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = CallbackSettings {
+            url: format!("http://{}/", program.local_addr().unwrap()),
+            timeout: Duration::from_secs(3600),
+            cache: Duration::ZERO,
+            concurrent_max: 2,
+            failures_max: 0,
+            pause: Duration::ZERO,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let callback = Arc::new(Callback::new(&settings, Arc::default()).unwrap());
+            for _ in 0..WAITING_MAX + 2 {
+                let callback = callback.clone();
+                tokio::spawn(async move { callback.ask(&Credentials::default(), &[]).await.map(drop) });
+            }
+            while callback.queue.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let credentials = Credentials::default();
+            let one_more = tokio::time::timeout(Duration::ZERO, callback.ask(&credentials, &[])).await;
+            assert!(matches!(one_more, Ok(Err(Denied::Unavailable))), "it does not even wait");
+        });
+    }
 }
