@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::cache::Fingerprint;
-use crate::Upgrade;
-use crate::net::client_address::FORWARDING;
 use crate::server::query::{BadQuery, percent_decode};
+use crate::{FORWARDING_HEADERS as FORWARDING, Upgrade};
 
 /// How a token looks among the subprotocols that a browser offers, as it cannot send headers.
 const PROTOCOL_PREFIX: &str = "bearer.";
