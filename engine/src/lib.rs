@@ -65,6 +65,7 @@ pub use handler::{
     Upgrade,
 };
 pub use id::ConnectionId;
+pub use net::client_address::FORWARDING as FORWARDING_HEADERS;
 pub use pubsub::tally::Deliveries;
 pub use pubsub::{
     DeliveryPolicy, Encoding, EncodingId, Epoch, NameError, Pattern, Position, Publication, PublishError, Published,

@@ -27,7 +27,7 @@ use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
-use crate::net::client_address;
+use crate::net::client_address::{self, FORWARDING};
 use crate::net::handover::{Handover, HttpSocket};
 use crate::net::takeover::Holding;
 use crate::shard::inbox::{Adoption, Command};
@@ -42,9 +42,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The smallest buffer hyper works with, in bytes; `head_bytes` below that are checked once a head is whole.
 const HTTP_BUFFER_MIN: usize = 8192;
-
-/// Headers by which proxies say that they have forwarded a request.
-const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 /// The data of an accepted upgrade and its answer, or the answer to a refused one.
 type Decided<D> = Result<(D, Terms, Response<Body>), Box<Response<Body>>>;
@@ -62,7 +59,8 @@ pub struct Arrival {
     /// The address it connected to.
     pub local: SocketAddr,
     /// Whether somebody says that the request was forwarded, trusted or not: it has a header `Forwarded`,
-    /// `X-Forwarded-For`, `X-Real-IP` or `Via`, or there was a PROXY header in front of the connection.
+    /// `X-Forwarded-…`, `X-Real-IP`, `Via`, or one of their kind, or there was a PROXY header in front of the connection; or
+    /// it is of HTTP/1.0, which hardly anybody speaks but a proxy that was told nothing else.
     pub forwarded: bool,
     /// Whether it came over a listener that is for HTTP only.
     pub private: bool,
@@ -209,8 +207,10 @@ struct Route {
 
 impl Route {
     /// The same as a request on it says.
-    fn arrival(&self, headers: &http::HeaderMap, settings: &Settings) -> Arrival {
-        let forwarded = self.proxied || FORWARDING.iter().any(|name| headers.contains_key(*name));
+    fn arrival(&self, request: &Request<Incoming>, settings: &Settings) -> Arrival {
+        let headers = request.headers();
+        let is_old = request.version() < http::Version::HTTP_11;
+        let forwarded = self.proxied || is_old || FORWARDING.iter().any(|name| headers.contains_key(*name));
         let client = match client_address::header_name(settings, self.peer.ip()) {
             Some(name) => {
                 let values = headers.get_all(name).iter().map(http::HeaderValue::as_bytes);
@@ -257,7 +257,7 @@ pub async fn serve_connection<H: Handler>(
                     plane.upgrade(request, route, &settings, counted).await
                 }
             } else {
-                let arrival = route.arrival(request.headers(), &settings);
+                let arrival = route.arrival(&request, &settings);
                 plane.answer(router, request, arrival).await
             };
             if plane.is_left(local) {
@@ -366,7 +366,7 @@ impl<H: Handler> Plane<H> {
         counted: Arc<Mutex<Counted>>,
     ) -> Response<Body> {
         let upgraded = hyper::upgrade::on(&mut request);
-        let arrival = route.arrival(request.headers(), settings);
+        let arrival = route.arrival(&request, settings);
         let decided = match self.ask(&request, &arrival, settings, &counted) {
             Ok((decision, wanted)) => self.decide(decision, &wanted).await,
             Err(response) => Err(response),

@@ -11,6 +11,26 @@ use ipnet::IpNet;
 
 use crate::config::{ClientAddress, Settings};
 
+/// Headers by which proxies, tunnels and content networks say that they have forwarded a request, and which nothing else sends.
+pub const FORWARDING: [&str; 16] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-real-ip",
+    "via",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-original-forwarded-for",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "cdn-loop",
+];
+
 /// More proxies than this in a row are taken for garbage.
 const PROXIES_MAX: usize = 64;
 /// The longest element of `Forwarded` that is read, in bytes.

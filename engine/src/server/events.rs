@@ -8,10 +8,12 @@ use serde_json::Value;
 /// Keys of values that hold what clients send.
 const DATA: [&str; 1] = ["data"];
 
-/// Writes events. What clients send is left out if it may hold tokens.
-pub fn sink(with_data: bool) -> impl Fn(&str, &Value) + Send + Sync + 'static {
+/// Writes events. What clients send is left out while it may hold tokens, which a reload can change.
+pub fn sink(
+    may_hold_tokens: impl Fn() -> bool + Send + Sync + 'static,
+) -> impl Fn(&str, &Value) + Send + Sync + 'static {
     move |key, value| {
-        let line = line(key, value, with_data);
+        let line = line(key, value, !may_hold_tokens());
         // Nobody may be reading that, which is no reason to end.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }

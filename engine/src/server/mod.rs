@@ -77,6 +77,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
     // What is shown of the configuration is a configuration file again, without its secrets.
     let shown = if config.events { toml::from_str(&config.describe()).unwrap_or_default() } else { Value::Null };
     let site = http::Site { files: config.files.clone(), reloads: Some(Arc::clone(&reloads)), auth: Arc::clone(&auth) };
+    let looked_at = Arc::clone(&auth);
     let builder = Engine::builder(App::new(auth))
         .encoding(native::NativeEncoding)
         .settings(config.settings.clone())
@@ -89,7 +90,7 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
             sys::start(&engine, sys_interval);
             http::router(engine, site)
         });
-    let builder = if config.events { builder.events(events::sink(!config.auth.is_on())) } else { builder };
+    let builder = if config.events { builder.events(events::sink(move || looked_at.checks_tokens())) } else { builder };
     let builder = config.api_listen.into_iter().fold(builder, EngineBuilder::http_listen);
     Ok((config.listen.iter().copied().fold(builder, EngineBuilder::listen), reloads))
 }

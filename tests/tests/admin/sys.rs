@@ -154,6 +154,15 @@ fn the_admin_page_is_one_file_with_a_strict_policy() {
     for outside in ["innerHTML", "src=", "@import", "https://", "url("] {
         assert!(!text.contains(outside), "{outside}");
     }
+    // The page to try it shows what anybody publishes: as strict.
+    let first = server.http().get("/");
+    let (policy, text) = (first.header("content-security-policy").unwrap(), first.text());
+    assert!(!policy.contains("unsafe") && policy.contains("require-trusted-types-for 'script'"), "{policy}");
+    for element in ["style", "script"] {
+        let inner =
+            text.split_once(&format!("<{element}>")).and_then(|(_, rest)| rest.split_once(&format!("</{element}>")));
+        assert!(policy.contains(&hash(inner.unwrap().0)), "{element}: {policy}");
+    }
     let tag = page.header("etag").unwrap().to_owned();
     let again = server.http().request("GET", "/admin", &[("If-None-Match", &tag)], b"");
     assert_eq!(again.status, 304);

@@ -65,6 +65,10 @@ fn this_machine_needs_no_token_and_nothing_else_counts_as_this_machine() {
             "Host: localhost\r\nX-Real-IP: 127.0.0.1",
             "Host: localhost\r\nVia: 1.1 nginx",
             "Host: localhost\r\nx-forwarded-for:",
+            "Host: localhost\r\nX-Forwarded-Proto: https",
+            "Host: localhost\r\nX-Forwarded-Host: live.example",
+            "Host: localhost\r\nCF-Connecting-IP: 203.0.113.7",
+            "Host: localhost\r\nTrue-Client-IP: 203.0.113.7",
         ] {
             for (method, target) in ADMIN_ROUTES {
                 let mut http = Http::connect(server.addr());
@@ -74,6 +78,10 @@ fn this_machine_needs_no_token_and_nothing_else_counts_as_this_machine() {
                 assert_eq!(answer.json()["code"], "unauthenticated", "{head} {target}");
             }
         }
+        // What a proxy speaks that was only told where to go (nginx: `proxy_pass` and nothing else), its `Host` included.
+        let mut http = Http::connect(server.addr());
+        http.send(format!("GET /api/info HTTP/1.0\r\nHost: {own}\r\nConnection: close\r\n\r\n").as_bytes());
+        http.read_response().assert_error(401);
         for open in ["/healthz", "/readyz", "/"] {
             assert_eq!(from_afar(&server, "GET", open, None), 200, "{open}");
         }

@@ -254,6 +254,29 @@ fn a_program_that_fails_is_left_alone_for_a_while() {
 }
 
 #[test]
+fn a_client_that_the_program_chokes_on_does_not_keep_others_out() {
+    let program = Program::start(|asked| match asked["token"].as_str() {
+        Some("good") => (200, "{}".into()),
+        Some("status") => (400, String::new()),
+        // A name that somebody has chosen.
+        Some("name") => (200, json!({ "sub": "x".repeat(256) }).to_string()),
+        Some("huge") => (200, format!("{{\"info\":\"{}\"}}", "x".repeat(1 << 20))),
+        _ => (200, "garbage".into()),
+    });
+    let server = asking(&program, |callback| {
+        callback.failures_max = 2;
+        callback.pause = Duration::from_secs(3600);
+    });
+    for token in ["status", "name", "huge", "garbage"] {
+        for _ in 0..3 {
+            assert_eq!(server.connect(&format!("/ws?token={token}"), &[]).err(), Some(503), "{token}");
+        }
+    }
+    assert_eq!(server.count("callback_paused"), 0);
+    server.connect("/ws?token=good", &[]).map(drop).expect("it is known");
+}
+
+#[test]
 fn cookies_are_asked_about_but_one_that_is_unknown_bars_nobody() {
     let program = Program::start(|asked| match asked["headers"]["cookie"].as_str() {
         Some("session=1") => (200, r#"{"sub":"ada"}"#.into()),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::Denied;
-use super::breaker::Breaker;
+use super::breaker::{Attempt, Breaker};
 use super::cache::Identities;
 use super::claims::Claims;
 use super::credentials::Credentials;
@@ -29,6 +29,9 @@ use super::settings::{CallbackSettings, Role};
 /// The longest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// How many may wait for a place to ask, beside those who ask: each holds a token in memory.
+const WAITING_MAX: usize = 16_384;
+
 /// The program.
 pub struct Callback {
     uri: Uri,
@@ -36,6 +39,8 @@ pub struct Callback {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     /// How many may ask at once.
     places: Semaphore,
+    /// How many may ask or wait for that.
+    queue: Semaphore,
     breaker: Breaker,
     known: Identities,
     metrics: Arc<AuthMetrics>,
@@ -68,6 +73,16 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
+    /// Whether the program is in trouble, and not just this one question, or the client that it is about: a client must not
+    /// be able to have nobody else let in by showing what the program chokes on.
+    fn is_the_programs(&self) -> bool {
+        match self {
+            Self::Late | Self::Unreachable(_) => true,
+            Self::Status(status) => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Answer(_) => false,
+        }
+    }
+
     fn label(&self) -> &'static str {
         match self {
             Self::Late => "timeout",
@@ -122,6 +137,7 @@ impl Callback {
             settings: settings.clone(),
             client,
             places: Semaphore::new(settings.concurrent_max.clamp(1, Semaphore::MAX_PERMITS)),
+            queue: Semaphore::new(settings.concurrent_max.saturating_add(WAITING_MAX).min(Semaphore::MAX_PERMITS)),
             breaker: Breaker::new(settings.failures_max, settings.pause),
             known: Identities::default(),
             metrics,
@@ -154,6 +170,10 @@ impl Callback {
     /// What the program says against it, or that it cannot be asked.
     pub async fn ask(&self, credentials: &Credentials, roles: &[Role]) -> Result<Arc<Identity>, Denied> {
         let start = Instant::now();
+        let Ok(_turn) = self.queue.try_acquire() else {
+            self.metrics.count_callback("busy");
+            return Err(Denied::Unavailable);
+        };
         // Having to wait for others says nothing about the program, so it is no failure of it.
         let Ok(Ok(_place)) = tokio::time::timeout(self.settings.timeout, self.places.acquire()).await else {
             self.metrics.count_callback("busy");
@@ -168,20 +188,26 @@ impl Callback {
         self.metrics.observe_callback(start.elapsed());
         match said.unwrap_or(Err(Failure::Late)) {
             Ok(said) => {
-                if attempt.succeeded() {
-                    tracing::info!(program = %self.uri, "the program that decides who clients are answers again");
-                }
+                self.tell_answered(attempt);
                 self.conclude(said, credentials, roles)
             }
             Err(failure) => {
                 self.metrics.count_callback(failure.label());
                 tracing::warn!(program = %self.uri, %failure, "the program that decides who clients are has failed");
-                if attempt.failed(Instant::now()) {
+                if !failure.is_the_programs() {
+                    self.tell_answered(attempt);
+                } else if attempt.failed(Instant::now()) {
                     let pause_ms = self.settings.pause.as_millis() as u64;
                     tracing::error!(program = %self.uri, pause_ms, "it is not asked for a while: auth_failures_max");
                 }
                 Err(Denied::Unavailable)
             }
+        }
+    }
+
+    fn tell_answered(&self, attempt: Attempt<'_>) {
+        if attempt.succeeded() {
+            tracing::info!(program = %self.uri, "the program that decides who clients are answers again");
         }
     }
 
@@ -234,7 +260,11 @@ impl Callback {
             other => return Err(Failure::Status(other)),
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| Failure::Answer(error.to_string()))?.to_bytes();
+        let body = body.map_err(|error| match error.is::<LengthLimitError>() {
+            true => Failure::Answer(format!("it has more than {ANSWER_BYTES_MAX} bytes")),
+            false => Failure::Unreachable(error.to_string()),
+        })?;
+        let body = body.to_bytes();
         let claims = Claims::parse(&body).map_err(|denied| Failure::Answer(denied.message()))?;
         Ok(Said::Known(Box::new(claims)))
     }
@@ -260,4 +290,39 @@ fn causes(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn no_more_wait_to_ask_than_there_is_memory_for() {
+        // It takes connections and never answers.
+        let program = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = CallbackSettings {
+            url: format!("http://{}/", program.local_addr().unwrap()),
+            timeout: Duration::from_secs(3600),
+            cache: Duration::ZERO,
+            concurrent_max: 2,
+            failures_max: 0,
+            pause: Duration::ZERO,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let callback = Arc::new(Callback::new(&settings, Arc::default()).unwrap());
+            for _ in 0..WAITING_MAX + 2 {
+                let callback = callback.clone();
+                tokio::spawn(async move { callback.ask(&Credentials::default(), &[]).await.map(drop) });
+            }
+            while callback.queue.available_permits() > 0 {
+                tokio::task::yield_now().await;
+            }
+            let credentials = Credentials::default();
+            let one_more = tokio::time::timeout(Duration::ZERO, callback.ask(&credentials, &[])).await;
+            assert!(matches!(one_more, Ok(Err(Denied::Unavailable))), "it does not even wait");
+        });
+    }
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use super::cache::Fingerprint;
-use crate::Upgrade;
 use crate::server::query::{BadQuery, percent_decode};
+use crate::{FORWARDING_HEADERS as FORWARDING, Upgrade};
 
 /// How a token looks among the subprotocols that a browser offers, as it cannot send headers.
 const PROTOCOL_PREFIX: &str = "bearer.";
@@ -26,9 +26,6 @@ pub const TOLD_HEADERS: [&str; 10] = [
     "x-real-ip",
     "x-request-id",
 ];
-
-/// Headers by which proxies say that they have forwarded a request.
-const FORWARDING: [&str; 4] = ["forwarded", "x-forwarded-for", "x-real-ip", "via"];
 
 /// All of it, out of one request.
 #[derive(Clone, Default)]
@@ -70,13 +67,26 @@ impl Credentials {
         self.token.is_some() || self.header("authorization").is_some() || self.header("cookie").is_some()
     }
 
-    /// What an answer is kept by: all by which somebody is known, and what browsers say about the page that is asking.
+    /// What an answer is kept by: all by which somebody is known, what browsers say about the page that is asking, and where
+    /// it comes from and wants to go, as the program may have decided by that: a token that it takes from one address only is
+    /// not taken from another because it was taken before.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let header = |name| self.header(name).map(str::as_bytes);
         let token = self.token.as_deref().map(str::as_bytes);
         let path = Some(self.path.as_bytes());
-        Fingerprint::of(&[token, header("authorization"), header("cookie"), header("origin"), path])
+        let client = self.client.map(|address| address.to_canonical().to_string());
+        let client = client.as_deref().map(str::as_bytes);
+        Fingerprint::of(&[
+            token,
+            header("authorization"),
+            header("cookie"),
+            header("origin"),
+            header("host"),
+            header("x-forwarded-proto"),
+            client,
+            path,
+        ])
     }
 }
 
@@ -238,6 +248,35 @@ mod tests {
         assert_eq!(cookies.cookie_value("b").as_deref(), Some("2"));
         assert_eq!(cookies.cookie_value("sess"), None);
         assert_eq!(cookies.told(), [("cookie", "a=1; session=\"x.y\"; b=2".to_owned())]);
+    }
+
+    #[test]
+    fn answers_are_kept_for_what_the_program_may_have_decided_by() {
+        let own = Credentials {
+            token: Some("t".into()),
+            path: "/ws".into(),
+            client: Some("192.0.2.1".parse().unwrap()),
+            headers: vec![("host", "a.example".into()), ("user-agent", "x".into())],
+            ..Credentials::default()
+        };
+        let mapped = Credentials { client: Some("::ffff:192.0.2.1".parse().unwrap()), ..own.clone() };
+        assert_eq!(own.fingerprint(), mapped.fingerprint());
+        for other in [
+            Credentials { client: Some("192.0.2.2".parse().unwrap()), ..own.clone() },
+            Credentials { client: None, ..own.clone() },
+            Credentials { path: "/api".into(), ..own.clone() },
+            Credentials { token: Some("u".into()), ..own.clone() },
+            Credentials { headers: vec![("host", "b.example".into())], ..own.clone() },
+            Credentials {
+                headers: vec![("host", "a.example".into()), ("x-forwarded-proto", "https".into())],
+                ..own.clone()
+            },
+        ] {
+            assert_ne!(own.fingerprint(), other.fingerprint(), "{other:?}");
+        }
+        let browser =
+            Credentials { headers: vec![("host", "a.example".into()), ("user-agent", "y".into())], ..own.clone() };
+        assert_eq!(own.fingerprint(), browser.fingerprint());
     }
 
     #[test]

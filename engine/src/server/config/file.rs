@@ -44,6 +44,19 @@ fn read_text(path: &Path) -> Result<String, String> {
         .map_err(|error| format!("is no text: byte {} is not UTF-8", error.utf8_error().valid_up_to()))
 }
 
+/// Whether a line that cannot be read may hold a secret, or a part of one that began further up: what is wrong with it is told
+/// in logs and answers.
+fn may_hold_secret(text: &str, line: usize) -> bool {
+    let key = |line: &str| {
+        let (name, _) = line.split_once('=')?;
+        let name = name.rsplit('.').next().unwrap_or(name).trim().trim_matches(['"', '\'']).to_owned();
+        settings().iter().find(|setting| setting.row.key == name)
+    };
+    let last = text.lines().take(line).filter_map(key).last();
+    let own = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().to_ascii_lowercase();
+    last.is_some_and(|setting| setting.row.is_secret) || own.contains("token")
+}
+
 /// Reads the text of a file; `name` is what mistakes call it.
 pub fn parse(text: &str, name: &str) -> Found {
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -51,7 +64,10 @@ pub fn parse(text: &str, name: &str) -> Found {
     for error in errors {
         let source = reader.source(error.span().unwrap_or(0..0));
         let line = source_line(&source);
-        let seen = short(text.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim());
+        let seen = match may_hold_secret(text, line) {
+            true => "(secret)".into(),
+            false => short(text.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim()),
+        };
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
         reader.found.mistakes.push(Mistake::new(source, format!("'{seen}' is not TOML: {message}")));
     }

@@ -288,6 +288,23 @@ fn all_mistakes_of_all_sources_are_told_at_once_with_their_lines() {
 }
 
 #[test]
+fn a_secret_that_is_not_toml_is_not_shown() {
+    for text in [
+        "[network]\napi_token = \"hush\n",
+        "[network]\napi_token = hush\n",
+        "[network]\napi_token \"hush\"\n",
+        "[network]\napi_token = \"a\"\napi_token = \"hush\"\n",
+        "[network]\napi_token = \"\"\"\nhush==\n",
+        "[network]\nApi-Token = hush\n",
+        "network.api_token = hush\n",
+    ] {
+        let mistakes = Folder::new(text).read(&[], &[]).unwrap_err();
+        assert!(mistakes.iter().any(|mistake| mistake.contains("'(secret)' is not TOML")), "{text}: {mistakes:#?}");
+        assert!(!mistakes.iter().any(|mistake| mistake.contains("hush")), "{text}: {mistakes:#?}");
+    }
+}
+
+#[test]
 fn what_is_not_toml_is_shown_with_its_lines() {
     let folder = Folder::new("[limits]\nconnections_max = = 3\nx\n[threads\n");
     let mistakes = folder.read(&[], &[]).unwrap_err();

@@ -33,10 +33,6 @@ const INDEX: &str = include_str!("../pages/index.html");
 /// The page that shows how the server is; likewise.
 const ADMIN: &str = include_str!("../pages/admin.html");
 
-/// The page needs its own style and script, and a connection to where it came from; nothing else may get in.
-const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-     connect-src 'self' ws: wss:; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 /// Whatever is no route: a file, the page, or nothing.
 pub(super) async fn serve(State(service): Shared, request: Request) -> Result<Response, ApiError> {
     let path = request.uri().path().to_owned();
@@ -63,7 +59,7 @@ pub(super) async fn serve(State(service): Shared, request: Request) -> Result<Re
 /// The page of `GET /`.
 fn page(headers: &HeaderMap) -> Response {
     static SHOWN: OnceLock<Shown> = OnceLock::new();
-    SHOWN.get_or_init(|| Shown::new(INDEX, INDEX_POLICY.into())).answer(headers)
+    SHOWN.get_or_init(|| Shown::new(INDEX)).answer(headers)
 }
 
 /// A built-in page and what is said with it.
@@ -74,10 +70,10 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(text: &'static str, policy: String) -> Self {
+    fn new(text: &'static str) -> Self {
         let mut hasher = DefaultHasher::new();
         hasher.write(text.as_bytes());
-        Self { text, tag: format!("\"{:016x}\"", hasher.finish()), policy }
+        Self { text, tag: format!("\"{:016x}\"", hasher.finish()), policy: policy_of(text) }
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response {
@@ -96,8 +92,8 @@ impl Shown {
 
 /// Only the style and the script that stand in the page, known by their hashes, and connections to where it came from; no
 /// text becomes markup or code.
-fn admin_policy() -> String {
-    let (style, script) = (hash_of(ADMIN, "style"), hash_of(ADMIN, "script"));
+fn policy_of(page: &str) -> String {
+    let (style, script) = (hash_of(page, "style"), hash_of(page, "script"));
     format!(
         "default-src 'none'; style-src '{style}'; script-src '{script}'; connect-src 'self' ws: wss:; img-src data:; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types \
@@ -116,7 +112,7 @@ fn hash_of(page: &str, element: &str) -> String {
 /// The page of `GET /admin`.
 pub(super) async fn admin(headers: HeaderMap) -> Response {
     static SHOWN: OnceLock<Shown> = OnceLock::new();
-    SHOWN.get_or_init(|| Shown::new(ADMIN, admin_policy())).answer(&headers)
+    SHOWN.get_or_init(|| Shown::new(ADMIN)).answer(&headers)
 }
 
 /// What a path leads to.
@@ -241,13 +237,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_policy_of_the_admin_page_names_all_that_is_in_it() {
-        for (element, times) in [("<style", 1), ("<script", 1), (" style=", 0), (" on", 0)] {
-            let found = ADMIN.match_indices(element).filter(|(at, _)| element != " on" || is_handler(&ADMIN[*at..]));
-            assert_eq!(found.count(), times, "{element}");
+    fn the_policies_of_the_pages_name_all_that_is_in_them() {
+        for page in [ADMIN, INDEX] {
+            for (element, times) in [("<style", 1), ("<script", 1), (" style=", 0), (" on", 0)] {
+                let found = page.match_indices(element).filter(|(at, _)| element != " on" || is_handler(&page[*at..]));
+                assert_eq!(found.count(), times, "{element}");
+            }
         }
         assert_eq!(hash_of("<style>a{}</style>", "style"), "sha256-X1RutGBrXCt9KkSaXMK7tHftWiRscFHOhxsS8tv8hBk=");
-        assert_eq!(admin_policy().matches("'sha256-").count(), 2);
+        assert_eq!(policy_of(ADMIN).matches("'sha256-").count(), 2);
+        assert_eq!(policy_of(INDEX).matches("'sha256-").count(), 2);
     }
 
     /// Whether an attribute such as `onclick="` stands here.

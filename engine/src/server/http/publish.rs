@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 
 use axum::Extension;
 use axum::body::Body;
@@ -9,6 +10,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{StatusCode, Uri};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -82,11 +84,9 @@ pub(super) async fn batch(
     let body = service.bodies.read(body, service.engine.settings().message_bytes).await?;
     let text = as_text(body.bytes())?.trim_ascii();
     let is_array = text.starts_with('[');
-    let items = if is_array { array(text)? } else { lines(text) };
-    match items.len() {
-        0 => return Err(ApiError::bad_request("bad_request", "the batch is empty")),
-        1..=BATCH_MAX => {}
-        count => return Err(too_many(count)),
+    let items = if is_array { array(text)? } else { lines(text)? };
+    if items.is_empty() {
+        return Err(ApiError::bad_request("bad_request", "the batch is empty"));
     }
     let mut run = Run { service: &service, caller: &caller, full: HashSet::new(), overloaded: 0 };
     let results = items.iter().map(|item| run.publish(item)).collect::<Result<Vec<_>, _>>()?;
@@ -97,17 +97,44 @@ pub(super) async fn batch(
 }
 
 fn array(text: &str) -> Result<Vec<&str>, ApiError> {
-    let items: Vec<&RawValue> =
-        serde_json::from_str(text).map_err(|error| ApiError::bad_request("bad_json", error.to_string()))?;
-    Ok(items.into_iter().map(RawValue::get).collect())
+    let (mut items, mut reader) = (Vec::new(), serde_json::Deserializer::from_str(text));
+    let read = reader.deserialize_seq(Items(&mut items)).and_then(|()| reader.end());
+    if items.len() > BATCH_MAX {
+        return Err(too_many());
+    }
+    read.map_err(|error| ApiError::bad_request("bad_json", error.to_string()))?;
+    Ok(items)
 }
 
-fn lines(text: &str) -> Vec<&str> {
-    text.lines().map(str::trim_ascii).filter(|line| !line.is_empty()).collect()
+/// Where the items of an array go. A body may have millions of them: no more are read, or kept, than it takes to know that
+/// there are too many.
+struct Items<'i, 'a>(&'i mut Vec<&'a str>);
+
+impl<'a> Visitor<'a> for Items<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut array: A) -> Result<(), A::Error> {
+        while self.0.len() <= BATCH_MAX
+            && let Some(item) = array.next_element::<&RawValue>()?
+        {
+            self.0.push(item.get());
+        }
+        Ok(())
+    }
 }
 
-fn too_many(count: usize) -> ApiError {
-    let message = format!("the batch has {count} publications: it may have at most {BATCH_MAX}");
+fn lines(text: &str) -> Result<Vec<&str>, ApiError> {
+    let mut lines = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty());
+    let items = lines.by_ref().take(BATCH_MAX).collect();
+    if lines.next().is_some() { Err(too_many()) } else { Ok(items) }
+}
+
+fn too_many() -> ApiError {
+    let message = format!("a batch may have at most {BATCH_MAX} publications");
     ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "batch_too_big", message)
 }
 
@@ -185,4 +212,21 @@ fn bad_item(error: &serde_json::Error) -> ApiError {
 pub(super) fn from_base64(text: &str) -> Result<Vec<u8>, ApiError> {
     let message = "base64 must be standard base64 with padding (RFC 4648, section 4)";
     json::base64_decode(text).ok_or_else(|| ApiError::bad_request("bad_request", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_of_a_batch_is_read_than_may_be_published() {
+        let rest = "0,".repeat(BATCH_MAX - 1);
+        assert_eq!(array(&format!("[{rest}0]")).unwrap().len(), BATCH_MAX);
+        // What follows is not even looked at.
+        assert_eq!(array(&format!("[{rest}0,0,rubbish")).unwrap_err().code(), "batch_too_big");
+        assert_eq!(array(&format!("[{rest}rubbish")).unwrap_err().code(), "bad_json");
+        assert_eq!(array("[0] 0").unwrap_err().code(), "bad_json");
+        assert_eq!(lines(&"0\n\n".repeat(BATCH_MAX)).unwrap().len(), BATCH_MAX);
+        assert_eq!(lines(&"0\n".repeat(BATCH_MAX + 1)).unwrap_err().code(), "batch_too_big");
+    }
 }
