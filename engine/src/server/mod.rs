@@ -100,8 +100,9 @@ pub(crate) fn topic_rules(config: &Config) -> TopicRules {
     config.topics.clone()
 }
 
-/// Sends away who wants to publish where nothing is published any more, as another process has taken over: it need not wait
-/// for its turn to be closed, and finds that process where it found this one.
+/// Sends away who wants to publish, or to subscribe to something else, as another process has taken over: here nothing is
+/// published any more, and a topic that is new here would have another epoch than there. It need not wait for its turn to be
+/// closed, and finds that process where it found this one.
 pub(crate) fn go_elsewhere<D>(ctx: &mut Context<'_, D>) {
     ctx.close(1012, "{\"retry_after_ms\":0}");
 }

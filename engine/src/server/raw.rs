@@ -112,6 +112,9 @@ fn bad_query(message: &str) -> Refusal {
 pub(super) fn open(ctx: &mut Context<'_, Client>) {
     let Kind::Raw(raw) = &mut ctx.data().kind else { return };
     let (topic, Some(subscribe)) = (raw.topic.clone(), raw.subscribe.take()) else { return };
+    if ctx.engine().is_succeeded() {
+        return go_elsewhere(ctx);
+    }
     match ctx.subscribe(&topic, *subscribe) {
         // Whole or refused, never silent: without an envelope, the close is the only way to say it.
         Ok(subscribed) if subscribed.recovered == Some(false) && subscribe.since.is_some() => {

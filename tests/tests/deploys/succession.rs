@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::thread;
 
 use fanfare_tests::swarm::publish_once;
-use fanfare_tests::{Http, Raw, Server, eventually, wait_for};
-use serde_json::Value;
+use fanfare_tests::{Http, Native, Raw, Server, eventually, wait_for};
+use serde_json::{Value, json};
 
 /// Longer than any test.
 const LONG: &str = "600000";
@@ -46,6 +46,23 @@ fn a_deploy_in_the_middle_of_another_one_gets_the_topics_from_who_has_them() {
     eventually("the second one has ended", || !second.is_running());
     assert_eq!(publish(addr, "t"), (epoch, 3));
     drop((member, first));
+}
+
+#[test]
+fn who_wants_something_new_of_a_process_that_was_taken_over_from_is_sent_to_the_other_one() {
+    let first = Server::with(&["--shutdown-spread-ms", LONG]);
+    let addr = first.addr();
+    let mut publishes = Native::connect(&first);
+    let mut subscribes = Native::connect(&first);
+    subscribes.subscribe("t");
+    let _second = successor(addr, &[]);
+    eventually("the first one ends", || first.stderr().contains("ends it now"));
+    let elsewhere = (1012, "{\"retry_after_ms\":0}".to_owned());
+    publishes.send(&json!({ "type": "publish", "topic": "t", "data": 1 }));
+    assert_eq!(publishes.read()["code"], "shutting_down");
+    assert_eq!(publishes.client().read_close(), elsewhere);
+    subscribes.send(&json!({ "type": "subscribe", "topic": "another" }));
+    assert_eq!(subscribes.client().read_close(), elsewhere);
 }
 
 #[test]

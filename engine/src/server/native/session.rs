@@ -94,6 +94,9 @@ fn subscribe(ctx: &mut Context<'_, Client>, id: Option<Id<'_>>, topic: &str, sub
     if ctx.is_subscribed(topic) {
         return fail(ctx, id, "already_subscribed", &format!("this connection has a subscription to '{topic}'"));
     }
+    if ctx.engine().is_succeeded() {
+        return go_elsewhere(ctx);
+    }
     // The answer comes before what was missed, so the engine asks for it in between.
     let mut greet = |subscribed: &Subscribed| Some(Reply::subscribed(id, topic, subscribed).text());
     match ctx.subscribe_with(topic, subscribe, &mut greet) {
