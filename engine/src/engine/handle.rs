@@ -355,13 +355,18 @@ impl EngineHandle {
 
     /// Has histories give up what they keep beyond `history_total_bytes`, if that has become less.
     fn shrink_histories(&self) {
-        let Some(exceeded) = self.0.topics.histories.exceeded() else { return };
+        if self.0.topics.histories.exceeded().is_none() {
+            return;
+        }
         let shared = self.0.clone();
         self.spawn(async move {
+            // Looked at only now, and by one at a time: shares of what is gone already would be given up once more.
+            let Some(exceeded) = shared.topics.histories.begin_to_shrink() else { return };
             for topics in shared.topics.all().chunks(TOPICS_AT_ONCE) {
                 shared.topics.shrink_histories(topics, exceeded);
                 tokio::task::yield_now().await;
             }
+            shared.topics.histories.end_to_shrink();
         });
     }
 

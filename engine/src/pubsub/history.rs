@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use super::publication::Publication;
 use super::settings::TopicSettings;
@@ -15,6 +15,8 @@ pub struct Budget {
     bytes: AtomicUsize,
     /// Bytes that may be kept; 0 is without limit.
     limit: AtomicUsize,
+    /// Histories are giving up their shares of what is kept beyond it.
+    shrinking: AtomicBool,
     /// Publications given up for it.
     evicted: AtomicU64,
 }
@@ -49,6 +51,22 @@ impl Budget {
             0 => 0,
             limit => (self.bytes() + more).saturating_sub(limit),
         }
+    }
+
+    /// As [`exceeded`](Self::exceeded), for whoever has all histories give up their shares of it next, until
+    /// [`end_to_shrink`](Self::end_to_shrink); `None` also while somebody else is at it.
+    pub fn begin_to_shrink(&self) -> Option<(usize, usize)> {
+        if self.shrinking.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let exceeded = self.exceeded();
+        self.shrinking.store(exceeded.is_some(), Ordering::Relaxed);
+        exceeded
+    }
+
+    /// All have given up their shares.
+    pub fn end_to_shrink(&self) {
+        self.shrinking.store(false, Ordering::Relaxed);
     }
 
     /// The limit, and what is kept, if that is more.

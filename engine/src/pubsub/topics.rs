@@ -227,8 +227,9 @@ impl Topics {
         }
         self.settle_retired(now);
         // Those of topics to which nothing is published do not give up anything by themselves.
-        if let Some(exceeded) = self.histories.exceeded() {
+        if let Some(exceeded) = self.histories.begin_to_shrink() {
             self.shrink_histories(&self.all(), exceeded);
+            self.histories.end_to_shrink();
         }
     }
 

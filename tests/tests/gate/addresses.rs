@@ -109,7 +109,8 @@ fn however_a_connection_ends_it_is_counted_out_once() {
             gate.eventually_is("client_addresses", 1);
         }
         gate.reconfigure(|settings| settings.connections_per_ip_max = 2);
-        let one_more = gate.open(host, b"", "");
+        // The gauges may have been a moment ahead of the count; a count that is wrong stays wrong.
+        let one_more = gate.open_soon(host);
         assert_eq!(gate.ask(host, b"", "").1.status, 429, "{way}: the count was right");
         gate.reconfigure(|settings| settings.connections_per_ip_max = 0);
         drop((watcher, one_more));
