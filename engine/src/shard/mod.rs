@@ -4,13 +4,8 @@
 //! [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what waits, once per
 //! connection; then, for a short while, see to newcomers ([`accept`], [`admission`]); run the [`timer`]s; remove what has
 //! ended. [`rate`], [`memory`] and [`lifetime`] bound what a connection may send, what may wait for and from all of them
-//! together, and how long they may last. [`core`] owns the state, [`connection`] is one connection, [`subscribe`] and [`close`](self::close) are the
-//! beginnings and ends, [`actions`] is what a handler may do, [`shared`] what all shards have in common.
-//! A turn, in the order of [`Shard::turn`]: wait; [`accept`] and [`read`](self::read) what sockets bring, which calls the
-//! handler; take the [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what
-//! waits, once per connection; run the [`timer`]s; remove what has ended. [`core`] owns the state, [`connection`] is one
-//! connection, [`subscribe`] and [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do,
-//! [`command`] and [`inspect`] what
+//! together, and how long they may last. [`core`] owns the state, [`connection`] is one connection, [`subscribe`] and
+//! [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do, [`command`] and [`inspect`] what
 //! other threads ask, [`shared`] what all shards have in common.
 
 mod accept;

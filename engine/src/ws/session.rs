@@ -226,7 +226,7 @@ impl Session {
             Kind::Data(opcode) => half.message.get_or_insert_with(|| Assembly::new(opcode)),
             Kind::Continuation => half.message.as_mut().ok_or(ProtocolError::UnexpectedContinuation)?,
         };
-        message.append(payload)?;
+        message.append(payload, frame.missing)?;
         message.is_complete = is_complete && frame.is_final;
         let kind = EventKind::Message(message.opcode);
         Ok(message.is_complete.then_some(Found { kind, place: Place::Message }))
@@ -376,7 +376,8 @@ impl HalfReceived {
 #[derive(Debug)]
 struct Assembly {
     opcode: Opcode,
-    /// Grows with what arrives, never with what a header announces: a length costs its sender nothing.
+    /// Grows with what arrives, never with what a header announces: a length costs its sender nothing. But not beyond that
+    /// either: a message of one frame is never held in twice its size.
     bytes: Vec<u8>,
     /// How many of `bytes` are known to be whole characters, if this is text.
     checked_len: usize,
@@ -388,7 +389,12 @@ impl Assembly {
         Self { opcode, bytes: Vec::new(), checked_len: 0, is_complete: false }
     }
 
-    fn append(&mut self, payload: &[u8]) -> Result<(), InvalidUtf8> {
+    /// Adds a piece of a frame of which so many bytes are still to come.
+    fn append(&mut self, payload: &[u8], missing: usize) -> Result<(), InvalidUtf8> {
+        if self.bytes.capacity() - self.bytes.len() < payload.len() {
+            let doubled = self.bytes.capacity().saturating_mul(2) - self.bytes.len();
+            self.bytes.reserve_exact(doubled.clamp(payload.len(), payload.len().saturating_add(missing)));
+        }
         self.bytes.extend_from_slice(payload);
         if self.opcode == Opcode::Text {
             self.checked_len += utf8::complete_len(&self.bytes[self.checked_len..])?;

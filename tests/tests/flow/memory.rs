@@ -25,13 +25,16 @@ fn inbound(engine: &Running) -> u64 {
 #[test]
 fn half_received_messages_of_all_are_bounded_and_who_asks_for_more_is_closed() {
     let engine = Running::start_with(echo(), |builder| {
-        builder.shards(2).settings(settings(|s| s.inbound_total_bytes = 3 << 20))
+        builder.shards(2).settings(settings(|s| s.inbound_total_bytes = 2_100_000))
     });
     let part = vec![b'x'; 1_200_000];
     let (mut first, mut second) = (raw(engine.addr()), raw(engine.addr()));
+    let read = || engine.metric("fanfare_received_bytes_total") as u64;
+    let before = read();
     first.write_all(&header(2_000_000)).unwrap();
     first.write_all(&part).unwrap();
-    eventually(true, || inbound(&engine) >= 1_200_000);
+    // All of it has been read: it asks for no more while the other one does.
+    eventually(before + 14 + 1_200_000, read);
     let alone = inbound(&engine);
     second.write_all(&header(2_000_000)).unwrap();
     // It may be closed before all of it is taken.

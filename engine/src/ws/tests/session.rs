@@ -259,6 +259,24 @@ fn an_announced_length_is_refused_before_its_payload_and_never_reserved() {
 }
 
 #[test]
+fn what_is_held_of_one_frame_is_never_more_than_the_frame() {
+    let length: u32 = 100_000;
+    let empty = Session::new(Role::Server).held_bytes();
+    for piece in [1, 999, 40_000, 70_000] {
+        let mut session = Session::new(Role::Server);
+        let mut frame = vec![0x82, 0xff, 0, 0, 0, 0];
+        frame.extend(length.to_be_bytes());
+        feed(&mut session, &frame, &NO_LIMIT, &mut Vec::new()).unwrap();
+        feed(&mut session, &[0; 4], &NO_LIMIT, &mut Vec::new()).unwrap();
+        let besides = session.held_bytes() - empty;
+        for bytes in vec![1; length as usize - 1].chunks(piece) {
+            feed(&mut session, bytes, &NO_LIMIT, &mut Vec::new()).unwrap();
+            assert!(session.held_bytes() <= besides + length as usize, "{} held, by {piece}", session.held_bytes());
+        }
+    }
+}
+
+#[test]
 fn close_codes_are_those_that_may_be_sent() {
     for code in 0..=u16::MAX {
         let mut input = Vec::new();
