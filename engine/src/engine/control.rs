@@ -30,6 +30,7 @@ use crate::id::ConnectionId;
 use crate::net::client_address::{self, FORWARDING};
 use crate::net::handover::{Handover, HttpSocket};
 use crate::net::takeover::Holding;
+use crate::net::tls::Security;
 use crate::shard::inbox::{Adoption, Command};
 use crate::shard::{bad_header, log::Meter, shared::Shared, stop};
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
@@ -71,7 +72,7 @@ pub struct Control<H: Handler> {
     plane: Arc<Plane<H>>,
     make_router: Option<MakeRouter>,
     handovers: mpsc::Receiver<Handover>,
-    private: Vec<(TcpListener, Arc<Holding>)>,
+    private: Vec<(TcpListener, Arc<Holding>, Security)>,
     sweep: Duration,
 }
 
@@ -88,7 +89,7 @@ impl<H: Handler> Control<H> {
         handler: Arc<H>,
         make_router: Option<MakeRouter>,
         handovers: mpsc::Receiver<Handover>,
-        private: Vec<(TcpListener, Arc<Holding>)>,
+        private: Vec<(TcpListener, Arc<Holding>, Security)>,
         sweep: Duration,
     ) -> Self {
         Self {
@@ -112,9 +113,9 @@ impl<H: Handler> Control<H> {
             None => Router::new().fallback(upgrade_required),
         };
         let (farewell, farewells) = watch::channel(());
-        for (listener, holding) in self.private {
+        for (listener, holding, security) in self.private {
             let (plane, router) = (self.plane.clone(), router.clone());
-            tokio::spawn(private::serve(plane, router, listener, holding, farewells.clone()));
+            tokio::spawn(private::serve(plane, router, listener, security, holding, farewells.clone()));
         }
         let mut sweep = tokio::time::interval(self.sweep);
         loop {

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::config::Settings;
 use crate::handler::{Publish, Subscribe};
 use crate::id::ConnectionId;
+use crate::net::tls::Tls;
 use crate::pubsub::tally::Deliveries;
 use crate::pubsub::topic::Topic;
 use crate::pubsub::{
@@ -351,6 +352,11 @@ impl EngineHandle {
         self.0.reconfigure(settings);
         self.shrink_histories();
         Ok(fixed)
+    }
+
+    /// Shows other certificates to those who connect from now on; connections that there are go on as they began.
+    pub fn set_tls(&self, tls: Tls) {
+        self.0.tls.store(Some(Arc::new(tls)));
     }
 
     /// Has histories give up what they keep beyond `history_total_bytes`, if that has become less.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::Settings;
 use crate::net::listener::{self, Acceptor};
 use crate::net::takeover::{self, Holding, Predecessor};
+use crate::net::tls::Security;
 use crate::shard::shared::Listening;
 
 /// How long a process that has taken over may take until it offers its listeners in turn, and how soon it is asked again.
@@ -19,14 +20,15 @@ const AGAIN: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub struct Wanted {
     /// Addresses.
-    pub addrs: Vec<SocketAddr>,
+    pub addrs: Vec<(SocketAddr, Security)>,
     /// Listeners that there are already; whether somebody else holds them, too.
-    pub given: Vec<(TcpListener, bool)>,
+    pub given: Vec<(TcpListener, bool, Security)>,
 }
 
 /// The listeners of one address.
 struct Listeners {
     addr: SocketAddr,
+    security: Security,
     sockets: Vec<TcpListener>,
     inherited: bool,
     predecessor: Option<Predecessor>,
@@ -39,7 +41,7 @@ pub struct Opened {
     /// By shard.
     pub acceptors: Vec<Vec<Acceptor>>,
     /// For HTTP only.
-    pub http: Vec<(TcpListener, Arc<Holding>)>,
+    pub http: Vec<(TcpListener, Arc<Holding>, Security)>,
     /// What is to be offered to others, and who has offered it to us.
     pub offers: Vec<(Arc<Holding>, Option<Predecessor>)>,
     /// Whether another process listens on one of the addresses, and is to be replaced.
@@ -58,17 +60,19 @@ pub fn open(wanted: Wanted, wanted_http: Wanted, shards: usize, settings: &Setti
         opened.listening.addrs.push(listeners.addr);
         opened.occupied |= listeners.occupied;
         let shares = distribute(&listeners.sockets, shards)?;
+        let security = listeners.security;
         let holding = opened.hold(listeners);
         for (own, share) in opened.acceptors.iter_mut().zip(shares) {
-            own.extend(share.into_iter().map(|socket| Acceptor::new(socket, Arc::clone(&holding))));
+            own.extend(share.into_iter().map(|socket| Acceptor::new(socket, Arc::clone(&holding), security)));
         }
     }
     // One thread accepts from these.
     for listeners in collect(wanted_http, 1, settings)? {
         opened.listening.http_addrs.push(listeners.addr);
         let own = listeners.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
+        let security = listeners.security;
         let holding = opened.hold(listeners);
-        opened.http.extend(own.into_iter().map(|socket| (socket, Arc::clone(&holding))));
+        opened.http.extend(own.into_iter().map(|socket| (socket, Arc::clone(&holding), security)));
     }
     Ok(opened)
 }
@@ -84,7 +88,7 @@ impl Opened {
 
 fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Vec<Listeners>> {
     let mut all: Vec<Listeners> = Vec::new();
-    for addr in wanted.addrs {
+    for (addr, security) in wanted.addrs {
         let named = |error: io::Error| {
             let advice = match error.kind() {
                 io::ErrorKind::AddrInUse if settings.takeover => "; it does not share it, so end it first",
@@ -95,23 +99,26 @@ fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Ve
             };
             io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}{advice}"))
         };
-        all.push(listen(addr, sockets, settings).map_err(named)?);
+        all.push(listen(addr, security, sockets, settings).map_err(named)?);
     }
-    for (socket, inherited) in wanted.given {
+    for (socket, inherited, security) in wanted.given {
         let invalid =
             |error: io::Error| io::Error::new(error.kind(), format!("a listener that was given is of no use: {error}"));
         let addr = socket.local_addr().map_err(invalid)?;
         listener::adopt(&socket, settings).map_err(invalid)?;
         match all.iter_mut().find(|listeners| listeners.addr == addr) {
             Some(listeners) => listeners.sockets.push(socket),
-            None => all.push(Listeners { addr, sockets: vec![socket], inherited, predecessor: None, occupied: false }),
+            None => {
+                let sockets = vec![socket];
+                all.push(Listeners { addr, security, sockets, inherited, predecessor: None, occupied: false });
+            }
         }
     }
     Ok(all)
 }
 
 /// The listeners of an address: those of another process that we replace, and as many new ones as are missing.
-fn listen(addr: SocketAddr, wanted: usize, settings: &Settings) -> io::Result<Listeners> {
+fn listen(addr: SocketAddr, security: Security, wanted: usize, settings: &Settings) -> io::Result<Listeners> {
     let occupied = settings.takeover && addr.port() != 0 && listener::probe(addr).is_err();
     let (mut sockets, predecessor) = if settings.takeover && addr.port() != 0 {
         take_over(addr, settings)
@@ -131,7 +138,7 @@ fn listen(addr: SocketAddr, wanted: usize, settings: &Settings) -> io::Result<Li
             Err(error) => return Err(error),
         }
     }
-    Ok(Listeners { addr: bound, sockets, inherited: false, predecessor, occupied })
+    Ok(Listeners { addr: bound, security, sockets, inherited: false, predecessor, occupied })
 }
 
 fn take_over(addr: SocketAddr, settings: &Settings) -> (Vec<TcpListener>, Option<Predecessor>) {

@@ -35,6 +35,7 @@ use crate::events::Events;
 use crate::handler::Handler;
 use crate::net::descriptors;
 use crate::net::takeover::{self, Holding, Predecessor};
+use crate::net::tls::{Security, Tls};
 use crate::pubsub::encoding::{Encoding, Encodings};
 use crate::pubsub::settings::TopicRules;
 use crate::shard::Shard;
@@ -61,12 +62,19 @@ pub struct EngineBuilder<H: Handler> {
     encodings: Encodings,
     http: Option<MakeRouter>,
     events: Events,
+    tls: Option<Tls>,
 }
 
 impl<H: Handler> EngineBuilder<H> {
     /// Listens on an address, too. Port 0 takes a free port. Without any address the engine serves only what is handed to it.
     pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.listen.addrs.push(addr);
+        self.listen.addrs.push((addr, Security::Plain));
+        self
+    }
+
+    /// The same for clients that speak TLS, WebSockets and HTTP alike: `wss://` and `https://`. Needs [`tls`](Self::tls).
+    pub fn listen_tls(mut self, addr: SocketAddr) -> Self {
+        self.listen.addrs.push((addr, Security::Tls));
         self
     }
 
@@ -74,7 +82,13 @@ impl<H: Handler> EngineBuilder<H> {
     /// (403). For what shall not be reached from where WebSockets come from. It is served until the engine has ended, also
     /// while others are not let in any more.
     pub fn http_listen(mut self, addr: SocketAddr) -> Self {
-        self.listen_http.addrs.push(addr);
+        self.listen_http.addrs.push((addr, Security::Plain));
+        self
+    }
+
+    /// The same for clients that speak TLS.
+    pub fn http_listen_tls(mut self, addr: SocketAddr) -> Self {
+        self.listen_http.addrs.push((addr, Security::Tls));
         self
     }
 
@@ -83,14 +97,14 @@ impl<H: Handler> EngineBuilder<H> {
     ///
     /// `inherited` says that somebody else holds the same socket and will have it served when this engine has ended, as a
     /// service manager does: who waits in its queue then is left to whoever comes next, instead of being turned away.
-    pub fn listener(mut self, listener: TcpListener, inherited: bool) -> Self {
-        self.listen.given.push((listener, inherited));
+    pub fn listener(mut self, listener: TcpListener, inherited: bool, security: Security) -> Self {
+        self.listen.given.push((listener, inherited, security));
         self
     }
 
     /// The same for HTTP requests only, see [`http_listen`](Self::http_listen).
-    pub fn http_listener(mut self, listener: TcpListener, inherited: bool) -> Self {
-        self.listen_http.given.push((listener, inherited));
+    pub fn http_listener(mut self, listener: TcpListener, inherited: bool, security: Security) -> Self {
+        self.listen_http.given.push((listener, inherited, security));
         self
     }
 
@@ -104,6 +118,13 @@ impl<H: Handler> EngineBuilder<H> {
     /// The same for addresses of HTTP only.
     pub fn no_http_listen(mut self) -> Self {
         self.listen_http.addrs.clear();
+        self
+    }
+
+    /// The certificates and keys that are shown on listeners that speak TLS; can be replaced while the engine runs, see
+    /// [`EngineHandle::set_tls`].
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -165,7 +186,7 @@ impl<H: Handler> EngineBuilder<H> {
         descriptors::make_room(self.settings.connections_max);
         let Opened { acceptors, http, offers, occupied, listening } =
             listeners::open(self.listen, self.listen_http, shards, &self.settings)?;
-        let parts = Parts { rules: self.topics, encodings: self.encodings, events: self.events };
+        let parts = Parts { rules: self.topics, encodings: self.encodings, events: self.events, tls: self.tls };
         let (shared, seats, handovers) = Shared::new(self.settings, parts, shards, listening)?;
         let handle = EngineHandle::new(shared);
         let handler = Arc::new(self.handler);
@@ -260,6 +281,7 @@ impl Engine {
             encodings: Encodings::default(),
             http: None,
             events: Events::default(),
+            tls: None,
         }
     }
 

@@ -13,6 +13,7 @@ use super::control::{Plane, serve_connection};
 use crate::handler::Handler;
 use crate::net::handover::Handover;
 use crate::net::takeover::Holding;
+use crate::net::tls::Security;
 use crate::shard::ending::Phase;
 
 /// How soon it is tried again to accept after a failure.
@@ -23,9 +24,11 @@ pub async fn serve<H: Handler>(
     plane: Arc<Plane<H>>,
     router: Router,
     listener: TcpListener,
+    security: Security,
     holding: Arc<Holding>,
     mut farewell: watch::Receiver<()>,
 ) {
+    let _ = security;
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut news = plane.engine.shared().ending.news();
     let left = async {

@@ -11,6 +11,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::takeover::Holding;
+use super::tls::Security;
 use crate::config::Settings;
 
 /// The kernel caps it at `net.core.somaxconn`.
@@ -91,6 +92,7 @@ pub struct Acceptor {
     listener: TcpListener,
     reserve: Option<File>,
     holding: Arc<Holding>,
+    security: Security,
 }
 
 /// The outcome of an attempt to accept.
@@ -112,14 +114,21 @@ pub enum Accepted {
 impl Acceptor {
     /// Wraps a listener and lays a descriptor aside.
     #[must_use]
-    pub fn new(listener: std::net::TcpListener, holding: Arc<Holding>) -> Self {
-        Self { listener: TcpListener::from_std(listener), reserve: File::open("/dev/null").ok(), holding }
+    pub fn new(listener: std::net::TcpListener, holding: Arc<Holding>, security: Security) -> Self {
+        let reserve = File::open("/dev/null").ok();
+        Self { listener: TcpListener::from_std(listener), reserve, holding, security }
     }
 
     /// Whether somebody else serves those who wait to be accepted: it can be closed without accepting them.
     #[must_use]
     pub fn is_left_to_others(&self) -> bool {
         self.holding.is_left_to_others()
+    }
+
+    /// Whether those it accepts speak TLS.
+    #[must_use]
+    pub fn security(&self) -> Security {
+        self.security
     }
 
     /// The listener, to be registered.

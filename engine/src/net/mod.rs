@@ -10,3 +10,4 @@ pub mod handover;
 pub mod listener;
 pub mod proxy_protocol;
 pub mod takeover;
+pub mod tls;

@@ -10,7 +10,7 @@ use sd_notify::NotifyState;
 use socket2::{Domain, SockRef, Type};
 
 use super::Config;
-use crate::{EngineBuilder, EngineHandle, Handler};
+use crate::{EngineBuilder, EngineHandle, Handler, Security};
 
 /// The name (`FileDescriptorName=`) of sockets that are for HTTP only.
 const HTTP_NAME: &str = "http";
@@ -63,8 +63,9 @@ impl Sockets {
         }
         let builder = if self.main.is_empty() { builder } else { builder.no_listen() };
         let builder = if self.http.is_empty() { builder } else { builder.no_http_listen() };
-        let builder = self.main.into_iter().fold(builder, |builder, socket| builder.listener(socket, true));
-        Ok(self.http.into_iter().fold(builder, |builder, socket| builder.http_listener(socket, true)))
+        let builder =
+            self.main.into_iter().fold(builder, |builder, socket| builder.listener(socket, true, Security::Plain));
+        Ok(self.http.into_iter().fold(builder, |builder, socket| builder.http_listener(socket, true, Security::Plain)))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_channel::Receiver;
 use mio::{Poll, Waker};
 use parking_lot::Mutex;
@@ -28,6 +28,7 @@ use crate::metrics::{Count, ShardMetrics};
 use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
+use crate::net::tls::Tls;
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::name::NameRules;
 use crate::pubsub::publication::{Now, Publication};
@@ -90,6 +91,8 @@ pub struct Shared {
     pub clock: Clock,
     /// Changed as a whole, by [`Shared::reconfigure`] only.
     settings: ArcSwap<Settings>,
+    /// What newcomers are shown who speak TLS.
+    pub tls: ArcSwapOption<Tls>,
     pub encodings: Encodings,
     /// Who watches, if anybody.
     pub events: Events,
@@ -168,6 +171,7 @@ pub struct Parts {
     pub rules: TopicRules,
     pub encodings: Encodings,
     pub events: Events,
+    pub tls: Option<Tls>,
 }
 
 /// Where the engine listens.
@@ -191,7 +195,7 @@ impl Shared {
     /// Makes what so many shards share, a seat for each of them, and the control plane's end of the handover.
     pub fn new(
         settings: Settings,
-        Parts { rules, encodings, events }: Parts,
+        Parts { rules, encodings, events, tls }: Parts,
         shards: usize,
         listening: Listening,
     ) -> io::Result<(Arc<Self>, Vec<Seat>, mpsc::Receiver<Handover>)> {
@@ -229,6 +233,7 @@ impl Shared {
             runtime: OnceLock::new(),
             collectors: Mutex::default(),
             settings: ArcSwap::from_pointee(settings),
+            tls: ArcSwapOption::from(tls.map(Arc::new)),
             encodings,
             events,
             handover,

@@ -5,6 +5,7 @@
 //! | [`session`] | bytes of one connection in, events out; holds memory only for what is half received |
 //! | [`frame`] | frames appended to a buffer, in either role; which close codes may be sent |
 //! | [`handshake`] | the HTTP/1.1 head that comes first: parsed, checked, answered |
+//! | [`deflate`] | permessage-deflate (RFC 7692): offers answered, messages compressed and inflated under a limit |
 //! | [`mask`] | XOR with the masking key, a word at a time |
 //! | [`utf8`] | UTF-8 checked as far as the bytes that have arrived allow |
 //! | [`error`] | every mistake a peer can make, with its close code and metric label |
@@ -12,6 +13,7 @@
 //! Nothing here knows a socket, a thread or a clock, and no input makes it panic. The vocabulary (header layout,
 //! opcodes, the accept key) is `tungstenite`'s; in the tests the whole of `tungstenite` is the oracle.
 
+pub mod deflate;
 pub mod error;
 pub mod frame;
 pub mod handshake;

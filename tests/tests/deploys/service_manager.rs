@@ -8,7 +8,7 @@ use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex};
 
 use fanfare::server::service_manager::Pulse;
-use fanfare::{Context, Decision, Engine, Handler, Message, Upgrade};
+use fanfare::{Context, Decision, Engine, Handler, Message, Security, Upgrade};
 use fanfare_tests::program::{binary, run_command_to_end};
 use fanfare_tests::raw::upgrade_request;
 use fanfare_tests::{DEADLINE, Http, Raw, Server, eventually};
@@ -144,7 +144,7 @@ fn an_engine_that_is_given_a_listener_leaves_its_queue_to_the_next_one_only_if_i
     let addr = socket.local_addr().expect("bound");
     let start = || {
         let own = socket.try_clone().expect("a socket can be cloned");
-        Engine::builder(crate::kit::Rooms).shards(2).listener(own, true).start().expect("it starts")
+        Engine::builder(crate::kit::Rooms).shards(2).listener(own, true, Security::Plain).start().expect("it starts")
     };
     let first = start();
     drop(Member::join(addr, "t"));
@@ -156,8 +156,11 @@ fn an_engine_that_is_given_a_listener_leaves_its_queue_to_the_next_one_only_if_i
     drop(waiting);
     second.shutdown();
     let unbound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-    let refused =
-        Engine::builder(crate::kit::Rooms).listener(unbound.into(), false).start().err().expect("no listener");
+    let refused = Engine::builder(crate::kit::Rooms)
+        .listener(unbound.into(), false, Security::Plain)
+        .start()
+        .err()
+        .expect("no listener");
     assert!(refused.to_string().contains("does not listen"), "{refused}");
 }
 
