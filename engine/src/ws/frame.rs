@@ -25,6 +25,17 @@ pub fn header_len(payload_len: usize) -> usize {
     FrameHeader::default().len(payload_len as u64)
 }
 
+/// What a whole frame that [`put_data`] has written says, and its payload.
+pub(crate) fn split(frame: &[u8]) -> (Opcode, &[u8]) {
+    let opcode = if frame[0] & 0x0f == u8::from(OpCode::Data(Data::Text)) { Opcode::Text } else { Opcode::Binary };
+    let header = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    (opcode, &frame[header..])
+}
+
 /// Appends a whole message in one unmasked frame.
 pub fn put_data(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     put(out, data(opcode), payload, None);
@@ -132,6 +143,7 @@ mod tests {
             let mut out = Vec::new();
             put_data(&mut out, Opcode::Binary, &vec![7; payload_len]);
             assert_eq!(out.len(), len + payload_len);
+            assert_eq!(split(&out), (Opcode::Binary, &*vec![7; payload_len]));
         }
     }
 
