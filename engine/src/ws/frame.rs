@@ -41,6 +41,13 @@ pub fn put_data(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     put(out, data(opcode), payload, None);
 }
 
+/// Appends a whole compressed message in one unmasked frame (RFC 7692, 6.1). `payload` is what
+/// [`Compressor::compress`](super::deflate::Compressor::compress) has made of it.
+pub fn put_deflated(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let header = FrameHeader { opcode: data(opcode), rsv1: true, ..FrameHeader::default() };
+    put_frame(out, &header, payload);
+}
+
 /// Appends an unmasked ping.
 ///
 /// # Panics
@@ -121,13 +128,16 @@ fn put_control(out: &mut Vec<u8>, control: Control, payload: &[u8], key: Option<
 }
 
 fn put(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
-    let header = FrameHeader { opcode, mask: key, ..FrameHeader::default() };
+    put_frame(out, &FrameHeader { opcode, mask: key, ..FrameHeader::default() }, payload);
+}
+
+fn put_frame(out: &mut Vec<u8>, header: &FrameHeader, payload: &[u8]) {
     let payload_len = payload.len() as u64;
     out.reserve(header.len(payload_len) + payload.len());
     header.format(payload_len, out).expect("a Vec takes every byte");
     let payload_at = out.len();
     out.extend_from_slice(payload);
-    if let Some(key) = key {
+    if let Some(key) = header.mask {
         let _ = mask::apply(&mut out[payload_at..], key);
     }
 }
