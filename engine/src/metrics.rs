@@ -116,6 +116,14 @@ pub struct ShardMetrics {
     pub writes_blocked: Count,
     /// Connections with something waiting now.
     pub backlogged: Count,
+    /// Upgrades of them that agreed on permessage-deflate.
+    pub upgrades_deflated: Count,
+    /// Messages compressed: publications once per encoding, whoever gets them.
+    pub deflated_messages: Count,
+    /// Bytes of their payloads before.
+    pub deflate_input_bytes: Count,
+    /// And after.
+    pub deflate_output_bytes: Count,
     /// Times a publisher was not read from because an inbox was full.
     pub publishers_paused: Count,
     /// Times a connection was not read from because it had sent more than its rates allow.

@@ -32,7 +32,8 @@ use crate::net::handover::{Handover, HttpSocket};
 use crate::net::takeover::Holding;
 use crate::net::tls::Security;
 use crate::shard::inbox::{Adoption, Command};
-use crate::shard::{bad_header, log::Meter, shared::Shared, stop};
+use crate::shard::{agree_deflate, bad_header, log::Meter, shared::Shared, stop, take_deflate};
+use crate::ws::deflate::Agreed;
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
 
 /// How long a route may take to answer, its request's body included.
@@ -369,7 +370,7 @@ impl<H: Handler> Plane<H> {
         let upgraded = hyper::upgrade::on(&mut request);
         let arrival = route.arrival(&request, settings);
         let decided = match self.ask(&request, &arrival, settings, &counted) {
-            Ok((decision, wanted)) => self.decide(decision, &wanted).await,
+            Ok((decision, wanted)) => self.decide(decision, wanted).await,
             Err(response) => Err(response),
         };
         match decided {
@@ -426,6 +427,8 @@ impl<H: Handler> Plane<H> {
             extend(response.headers_mut(), &error.extra_headers());
             response
         })?;
+        let agreed =
+            agree_deflate(&head, settings).map_err(|error| refuse(400, "bad_upgrade", &error.to_string()))?;
         if !settings.origins.allows(&head) {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
@@ -437,7 +440,7 @@ impl<H: Handler> Plane<H> {
         let decision =
             catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| self.panicked())?;
         let protocols = head.protocols().map(str::to_owned).collect();
-        Ok((decision, Wanted { accept: key.accept(), protocols }))
+        Ok((decision, Wanted { accept: key.accept(), protocols, agreed }))
     }
 
     fn too_many(&self, client: IpAddr, max: usize) -> Box<Response<Body>> {
@@ -464,7 +467,7 @@ impl<H: Handler> Plane<H> {
     }
 
     /// What the handler has decided, once it has.
-    async fn decide(&self, decision: Decision<H::Data>, wanted: &Wanted) -> Decided<H::Data> {
+    async fn decide(&self, decision: Decision<H::Data>, wanted: Wanted) -> Decided<H::Data> {
         let decision = match decision {
             Decision::Later(later) => {
                 // A task of its own, so that a panic ends nothing but it.
@@ -521,6 +524,7 @@ impl<H: Handler> Plane<H> {
 struct Wanted {
     accept: String,
     protocols: Vec<String>,
+    agreed: Option<Agreed>,
 }
 
 fn refuse(status: u16, code: &str, message: &str) -> Box<Response<Body>> {
@@ -528,16 +532,17 @@ fn refuse(status: u16, code: &str, message: &str) -> Box<Response<Body>> {
     Box::new(error(status, code, message))
 }
 
-fn accepted<D>(accept: Accept<D>, wanted: &Wanted) -> Decided<D> {
+fn accepted<D>(mut accept: Accept<D>, wanted: Wanted) -> Decided<D> {
     if let Some((name, _)) = bad_header(&accept.headers) {
         return Err(refuse(500, "refused", &format!("the program wants to send a header that is none: {name:?}")));
     }
+    take_deflate(&mut accept, wanted.agreed);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let mut own = vec![
         ("connection".to_owned(), "Upgrade".to_owned()),
         ("upgrade".to_owned(), "websocket".to_owned()),
-        ("sec-websocket-accept".to_owned(), wanted.accept.clone()),
+        ("sec-websocket-accept".to_owned(), wanted.accept),
     ];
     let chosen = accept.protocol.filter(|chosen| wanted.protocols.contains(chosen));
     own.extend(chosen.map(|protocol| ("sec-websocket-protocol".to_owned(), protocol)));

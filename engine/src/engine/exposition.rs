@@ -49,10 +49,11 @@ type Labels = [(&'static str, String)];
 type Read = fn(&ShardMetrics) -> &Count;
 
 /// Counters of each shard: name, help, where to read it.
-const COUNTERS: [(&str, &str, Read); 20] = [
+const COUNTERS: [(&str, &str, Read); 24] = [
     ("accepts", "TCP connections accepted", |m| &m.accepted),
     ("accept_errors", "Times accepting failed", |m| &m.accept_errors),
     ("upgrades", "WebSocket upgrades accepted", |m| &m.upgrades),
+    ("upgrades_deflated", "Upgrades that agreed on permessage-deflate", |m| &m.upgrades_deflated),
     ("http_handovers", "Connections that speak plain HTTP, handed to the control plane", |m| &m.handed_over),
     ("received_bytes", "Bytes received", |m| &m.bytes_in),
     ("sent_bytes", "Bytes sent", |m| &m.bytes_out),
@@ -62,6 +63,9 @@ const COUNTERS: [(&str, &str, Read); 20] = [
     ("pings_received", "Pings received", |m| &m.pings_in),
     ("pongs_received", "Pongs received", |m| &m.pongs_in),
     ("pings_sent", "Pings sent for silence", |m| &m.pings_out),
+    ("deflated_messages", "Messages compressed, publications once per encoding", |m| &m.deflated_messages),
+    ("deflate_input_bytes", "Bytes of their payloads before", |m| &m.deflate_input_bytes),
+    ("deflate_output_bytes", "Bytes of their payloads after", |m| &m.deflate_output_bytes),
     ("writes", "Writes to sockets", |m| &m.writes),
     ("writes_blocked", "Writes of which the socket took a part or nothing", |m| &m.writes_blocked),
     ("publishers_paused", "Times a publisher was not read from because an inbox was full", |m| &m.publishers_paused),

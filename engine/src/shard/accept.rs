@@ -18,12 +18,13 @@ use super::connection::{Connection, ProxyHeader, State};
 use super::core::{Core, ticks_of};
 use super::stop;
 use crate::close::RefusalCause;
-use crate::config::ClientAddress;
+use crate::config::{ClientAddress, Settings};
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
 use crate::net::client_address;
 use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::proxy_protocol::{self, Proxied};
+use crate::ws::deflate::{self, Agreed, MalformedOffer};
 use crate::ws::handshake::{
     HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
     put_accept, put_response, wants_upgrade,
@@ -200,6 +201,13 @@ impl<H: Handler> Shard<H> {
                 return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
             }
         };
+        let agreed = match agree_deflate(request, &self.core.settings) {
+            Ok(agreed) => agreed,
+            Err(error) => {
+                let answer = error_answer("bad_upgrade", &error.to_string(), 400, &[]);
+                return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
+            }
+        };
         if !self.core.settings.origins.allows(request) {
             let message = "this Origin is not allowed";
             return Verdict::Refuse(
@@ -218,7 +226,7 @@ impl<H: Handler> Shard<H> {
         self.core.watch_upgrade(slot, request);
         let upgrade = Upgrade { request: *request, peer: client, local, id: Some(self.core.id(slot)) };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
-            Ok(Decision::Accept(accept)) => accepted(accept, &key, request),
+            Ok(Decision::Accept(accept)) => accepted(accept, &key, request, agreed),
             // The control plane waits for it, and asks again whose it is.
             Ok(Decision::Later(_)) => {
                 self.core.disclaim(slot, peer);
@@ -270,16 +278,46 @@ enum Verdict<D> {
     Http,
 }
 
-fn accepted<D>(accept: Accept<D>, key: &UpgradeKey<'_>, request: &Request<'_>) -> Verdict<D> {
+fn accepted<D>(
+    mut accept: Accept<D>,
+    key: &UpgradeKey<'_>,
+    request: &Request<'_>,
+    agreed: Option<Agreed>,
+) -> Verdict<D> {
     if let Some((name, _)) = bad_header(&accept.headers) {
         let message = format!("the program wants to send a header that is none: {name:?}");
         let answer = error_answer(RefusalCause::Application.label(), &message, 500, &[]);
         return Verdict::Refuse(RefusalCause::Application, answer);
     }
+    take_deflate(&mut accept, agreed);
     let protocol = accept.protocol.as_deref().filter(|chosen| request.protocols().any(|offered| offered == *chosen));
     let mut answer = Vec::with_capacity(160);
     put_accept(&mut answer, key, protocol, &accept.headers);
     Verdict::Upgrade { data: accept.data, terms: accept.terms, answer }
+}
+
+/// What can be agreed on of what a client offers (RFC 7692), if compression is on; else the header is not looked at.
+///
+/// # Errors
+/// The header is malformed.
+pub fn agree_deflate(request: &Request<'_>, settings: &Settings) -> Result<Option<Agreed>, MalformedOffer> {
+    const NAME: &str = "sec-websocket-extensions";
+    if !settings.deflate {
+        return Ok(None);
+    }
+    let mut all = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(NAME));
+    if all.any(|header| std::str::from_utf8(header.value).is_err()) {
+        return Err(MalformedOffer);
+    }
+    deflate::negotiate(request.headers_named(NAME))
+}
+
+/// Takes what was agreed on into the answer and the terms of the connection, unless the program does without.
+pub fn take_deflate<D>(accept: &mut Accept<D>, agreed: Option<Agreed>) {
+    if let Some(Agreed { window, answer }) = agreed.filter(|_| !accept.uncompressed) {
+        accept.terms.window = Some(window);
+        accept.headers.push(("Sec-WebSocket-Extensions".into(), answer));
+    }
 }
 
 /// The first header that may not be sent.

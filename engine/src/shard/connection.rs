@@ -13,6 +13,7 @@ use crate::config::ConnectionLimits;
 use crate::pubsub::outbound::Outbound;
 use crate::pubsub::{EncodingId, Pattern};
 use crate::ws::Opcode;
+use crate::ws::deflate::Window;
 use crate::ws::session::{Role, Session};
 
 /// Where a connection stands in its life.
@@ -154,6 +155,8 @@ pub struct Connection {
     /// Counted among the connections of its client's address, which is `peer`.
     pub counted: bool,
     pub proxy_header: ProxyHeader,
+    /// What it has room for when it inflates, if permessage-deflate was agreed on.
+    pub window: Option<Window>,
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,
     pub subscriptions: SmallVec<[Subscription; 1]>,
@@ -202,6 +205,7 @@ impl Connection {
             inside: false,
             counted: false,
             proxy_header: ProxyHeader::None,
+            window: None,
             session: Session::new(Role::Server),
             outbound: None,
             subscriptions: SmallVec::new(),

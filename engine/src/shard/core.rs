@@ -22,6 +22,7 @@ use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
 use crate::metrics::ShardMetrics;
 use crate::pubsub::fanout::{Buffers, Fanout};
+use crate::pubsub::form::Deflater;
 use crate::pubsub::outbound::Outbound;
 use crate::pubsub::publication::Now;
 
@@ -96,6 +97,8 @@ pub struct Core {
     pub read_budget: usize,
     /// Buffers for batches that are not in use.
     pub spare: Vec<Buffers>,
+    /// Compresses for all connections of the shard.
+    pub deflater: Deflater,
     /// Boxed as in the connections, so that a queue changes hands by its pointer.
     #[allow(clippy::vec_box)]
     pool: Vec<Box<Outbound>>,
@@ -106,6 +109,7 @@ impl Core {
         let shared = engine.shared().clone();
         let now = shared.clock.now();
         let settings = shared.settings();
+        let deflater = Deflater::new(settings.deflate_level);
         Self {
             shard,
             engine,
@@ -134,6 +138,7 @@ impl Core {
             pending_delta: 0,
             read_budget: 0,
             spare: Vec::new(),
+            deflater,
             pool: Vec::new(),
         }
     }

@@ -158,8 +158,9 @@ impl Core {
             self.enqueue_visit(fanout, visit);
             return pieces;
         }
-        let Self { fanouts, connections, shared, spare, .. } = self;
-        let Burst::Whole(bytes) = fanouts[fanout as usize].burst(visit, &shared.encodings, spare) else {
+        let Self { fanouts, connections, shared, shard, deflater, spare, .. } = self;
+        let mut frames = shared.frames(*shard, deflater);
+        let Burst::Whole(bytes) = fanouts[fanout as usize].burst(visit, &mut frames, spare) else {
             self.enqueue_visit(fanout, visit);
             return pieces;
         };
@@ -197,7 +198,7 @@ impl Core {
         whole.to = visit.from;
         let mut begun = None;
         for publication in entry.publications(visit) {
-            let length = publication.encode(visit.encoding, &shared.encodings).len();
+            let length = publication.encoded(visit.form).len();
             if written < length {
                 begun = (written > 0).then(|| publication.clone());
                 break;
@@ -212,7 +213,7 @@ impl Core {
         let (topic, shard) = (entry.topic().clone(), usize::from(*shard));
         self.block(visit.slot);
         if let Some(publication) = begun {
-            self.outbound(visit.slot).push_begun(&topic, shard, &publication, visit.encoding, written);
+            self.outbound(visit.slot).push_begun(&topic, shard, &publication, visit.form, written);
             visit.from += 1;
         }
         self.enqueue_visit(fanout, visit);
@@ -259,7 +260,8 @@ impl Core {
     fn enqueue_next(&mut self, fanout: u32, visit: Visit) -> Enqueued {
         self.outbound(visit.slot);
         let bounds = self.bounds(visit.slot);
-        let Self { fanouts, connections, shared, shard, now, .. } = self;
+        let Self { fanouts, connections, shared, shard, deflater, now, .. } = self;
+        let mut frames = shared.frames(*shard, deflater);
         let entry = &fanouts[fanout as usize];
         let Some(publication) = entry.publications(visit).next() else { return Enqueued::Queued };
         let shard = usize::from(*shard);
@@ -267,9 +269,9 @@ impl Core {
             entry.topic().tally(shard).drop(DropReason::Own, 1);
             return Enqueued::Queued;
         }
-        publication.encode(visit.encoding, &shared.encodings);
+        publication.encode(visit.form, &mut frames);
         let Some(outbound) = &mut connections[visit.slot as usize].outbound else { return Enqueued::Queued };
-        outbound.push_live(entry.topic(), shard, publication, visit.encoding, bounds, now.nanos)
+        outbound.push_live(entry.topic(), shard, publication, visit.form, bounds, now.nanos)
     }
 
     /// A queue that is only waiting for the end of the turn is no sign of a slow consumer: it is written before it grows.

@@ -62,6 +62,8 @@ pub struct ConnectionInfo {
     pub bytes_out: u64,
     /// Whole messages received; wraps at 2^32.
     pub messages_in: u32,
+    /// Whether permessage-deflate was agreed on.
+    pub compressed: bool,
     /// Where it stands.
     pub state: ConnectionState,
 }
@@ -216,6 +218,7 @@ impl Core {
             bytes_in: connection.bytes_in,
             bytes_out: connection.bytes_out,
             messages_in: connection.messages_in,
+            compressed: connection.window.is_some(),
             state,
         })
     }

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-pub use self::accept::bad_header;
+pub use self::accept::{agree_deflate, bad_header, take_deflate};
 use self::actions::Acting;
 use self::connection::{Connection, State};
 pub use self::core::WAKER;

@@ -30,6 +30,7 @@ use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
 use crate::net::tls::Tls;
 use crate::pubsub::encoding::Encodings;
+use crate::pubsub::form::{Deflater, Frames};
 use crate::pubsub::name::NameRules;
 use crate::pubsub::publication::{Now, Publication};
 use crate::pubsub::settings::TopicRules;
@@ -250,7 +251,10 @@ impl Shared {
         key: Option<&str>,
         except: Option<ConnectionId>,
     ) -> Result<Published, PublishError> {
-        let limit = self.settings.load().message_bytes;
+        let (limit, deflate_min_bytes) = {
+            let settings = self.settings.load();
+            (settings.message_bytes, settings.deflate_min_bytes)
+        };
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
@@ -259,7 +263,7 @@ impl Shared {
         }
         let mut topic = self.topic(topic)?;
         let publication =
-            Publication::new(topic.name().clone(), message, &self.encodings).with_key(key).without(except);
+            Publication::new(topic.name().clone(), message, &self.encodings, deflate_min_bytes).with_key(key).without(except);
         let mut publication = Arc::new(publication);
         loop {
             match topic.publish(publication, self.clock.now(), &self.inboxes) {
@@ -276,6 +280,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// What makes frames on a shard.
+    pub fn frames<'a>(&'a self, shard: u16, deflater: &'a mut Deflater) -> Frames<'a> {
+        Frames { encodings: &self.encodings, deflater, metrics: &self.metrics[usize::from(shard)] }
     }
 
     fn topic(&self, name: &str) -> Result<Arc<Topic>, PublishError> {

@@ -9,8 +9,9 @@ use super::core::{Call, Core};
 use crate::close::CloseCause;
 use crate::handler::SendOutcome;
 use crate::metrics::clamp_latency;
+use crate::pubsub::form::is_within;
 use crate::pubsub::outbound::{Enqueued, SLICES_MAX};
-use crate::ws::{Message, frame};
+use crate::ws::{Message, Opcode, frame};
 
 /// How often connections that are behind are looked at for publications that have waited too long.
 pub const BACKLOG_CHECK: Duration = Duration::from_millis(100);
@@ -20,11 +21,27 @@ const CONTROL_PENDING_MAX: usize = 4096;
 impl Core {
     /// Sends a message to one connection.
     pub fn send_message(&mut self, slot: u32, message: Message<'_>, ticket: Option<u64>) -> SendOutcome {
-        self.send_frame(slot, data_frame(message), ticket)
+        let deflated = self.deflate(slot, message.opcode(), message.payload());
+        self.send_as_it_is(slot, deflated.unwrap_or_else(|| data_frame(message)), ticket)
     }
 
-    /// Sends a whole frame to one connection.
+    /// Sends a message to one connection whose frame was made elsewhere.
     pub fn send_frame(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
+        let (opcode, payload) = frame::split(&frame);
+        let deflated = self.deflate(slot, opcode, payload);
+        self.send_as_it_is(slot, deflated.unwrap_or(frame), ticket)
+    }
+
+    /// The frame of a message, compressed, if the connection takes that and it is worth it.
+    fn deflate(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+        let Self { connections, settings, deflater, shared, shard, .. } = self;
+        let connection = &connections[slot as usize];
+        let window = connection.window.filter(|_| connection.state == State::Open)?;
+        let worth_it = payload.len() >= settings.deflate_min_bytes && is_within(window, payload.len());
+        worth_it.then(|| deflater.frame(opcode, payload, &shared.metrics[usize::from(*shard)])).flatten()
+    }
+
+    fn send_as_it_is(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
         let bounds = self.bounds(slot);
         let connection = self.at(slot);
         if connection.state != State::Open {

@@ -1,7 +1,9 @@
 //! Tests of the protocol as a whole: rule by rule, and against `tungstenite` as the oracle.
 
+mod deflate;
 mod differential;
 mod handshake;
+mod offer;
 mod session;
 mod utf8;
 

@@ -382,6 +382,7 @@ fn every_mistake_has_a_label_of_its_own_a_close_code_and_a_sentence_that_fits() 
         (UnexpectedContinuation, 1002),
         (InterleavedMessage, 1002),
         (InvalidUtf8, 1007),
+        (BrokenDeflate, 1007),
         (InvalidCloseCode(1005), 1002),
         (InvalidClosePayload, 1002),
         (NonMinimalLength, 1002),

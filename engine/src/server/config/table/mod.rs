@@ -111,13 +111,18 @@ pub struct Section {
 }
 
 /// All of them, in the order of the file.
-pub static SECTIONS: [Section; 7] = [
+pub static SECTIONS: [Section; 8] = [
     Section { name: "network", about: "Where it listens, who may connect, whom it believes.", rows: network::NETWORK },
     Section { name: "threads", about: "The threads that serve connections.", rows: network::THREADS },
     Section {
         name: "limits",
         about: "What clients may use. Bytes and counts; times with their unit.",
         rows: limits::LIMITS,
+    },
+    Section {
+        name: "compression",
+        about: "Whether and how messages are compressed. What waits, and what is counted as sent, is counted compressed.",
+        rows: limits::COMPRESSION,
     },
     Section {
         name: "topics",
@@ -417,7 +422,7 @@ mod tests {
         for field in fields.into_iter().filter(|field| *field != "tick_interval") {
             let mut rows = settings().iter().filter(|setting| {
                 engine_name(setting.row.key) == field
-                    && ["network", "limits", "shutdown"].contains(&setting.section.name)
+                    && ["network", "limits", "compression", "shutdown"].contains(&setting.section.name)
             });
             let setting = rows.next().unwrap_or_else(|| panic!("{field} is in no section"));
             assert_eq!(setting.row.is_live, !Settings::FIXED.contains(&field), "{field}");
