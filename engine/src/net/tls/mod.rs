@@ -1,10 +1,14 @@
-//! TLS: [`Tls`] is what a server shows its clients.
+//! TLS: [`Tls`] is what a server shows its clients, [`client`] what clients show of themselves.
+
+pub mod client;
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+pub use self::client::ClientCertificate;
 
 /// Whether a listener speaks TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
