@@ -1,12 +1,67 @@
-//! Certificates of clients (mTLS): what a certificate that has been verified says of who has it.
+//! Certificates of clients (mTLS): by which authority they are verified, and what one that has been says of who has it.
 
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer as _;
-use x509_parser::x509::{AttributeTypeAndValue, X509Name};
+
+use super::error::{Problem, TlsError};
+use super::identity::{Contents, certificates};
+use super::name::{common_name, rfc4514};
+
+/// Whether clients are asked for a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientAuth {
+    /// They are not.
+    #[default]
+    None,
+    /// They are; who has none gets in without. One that cannot be verified ends the handshake.
+    Optional,
+    /// They are; who has none does not get in.
+    Required,
+}
+
+impl ClientAuth {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Optional, Self::Required];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Optional => "optional",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// Verifies that the certificates of clients come from one of these authorities.
+///
+/// # Errors
+/// There is none, or one that cannot be used.
+pub(super) fn verifier(
+    authorities: &Contents,
+    auth: ClientAuth,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates(authorities)?.into_iter().enumerate() {
+        roots.add(certificate).map_err(|error| {
+            let (position, reason) = (index + 1, error.to_string());
+            TlsError::new(&authorities.name, Problem::BadCertificate { position, reason })
+        })?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let builder = if auth == ClientAuth::Optional { builder.allow_unauthenticated() } else { builder };
+    builder.build().map(|verifier| verifier as Arc<dyn ClientCertVerifier>).map_err(TlsError::internal)
+}
 
 /// The certificate that a client has shown in the TLS handshake. It has been verified: it comes from the authority that was
 /// configured, holds at the time, and the client has its key.
@@ -19,6 +74,7 @@ pub struct ClientCertificate {
     email_addresses: Vec<String>,
     uris: Vec<String>,
     serial: String,
+    not_after: i64,
 }
 
 impl ClientCertificate {
@@ -36,6 +92,7 @@ impl ClientCertificate {
             email_addresses: Vec::new(),
             uris: Vec::new(),
             serial: hex(certificate.raw_serial()),
+            not_after: certificate.validity().not_after.timestamp(),
         };
         for name in alternatives.iter().flat_map(|extension| &extension.value.general_names) {
             match name {
@@ -84,6 +141,12 @@ impl ClientCertificate {
         &self.serial
     }
 
+    /// Until when it holds, in seconds since 1970.
+    #[must_use]
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
     /// All of it, in DER.
     #[must_use]
     pub fn der(&self) -> &[u8] {
@@ -103,82 +166,6 @@ impl fmt::Debug for ClientCertificate {
 fn hex(bytes: &[u8]) -> String {
     let significant = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len().saturating_sub(1));
     bytes[significant..].iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The common name of a subject, the most specific one if there are several: certificates have the general first.
-pub(super) fn common_name(name: &X509Name<'_>) -> Option<String> {
-    name.iter_common_name().last()?.as_str().ok().map(str::to_owned)
-}
-
-fn rfc4514(name: &X509Name<'_>) -> String {
-    let mut parts: Vec<String> = name
-        .iter_rdn()
-        .map(|part| part.iter().map(attribute).collect::<Vec<_>>().join("+"))
-        .filter(|part| !part.is_empty())
-        .collect();
-    parts.reverse();
-    parts.join(",")
-}
-
-fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
-    let number = attribute.attr_type().to_id_string();
-    // RFC 4514, section 3, and two that are common.
-    let short = match number.as_str() {
-        "2.5.4.3" => "CN",
-        "2.5.4.7" => "L",
-        "2.5.4.8" => "ST",
-        "2.5.4.10" => "O",
-        "2.5.4.11" => "OU",
-        "2.5.4.6" => "C",
-        "2.5.4.9" => "STREET",
-        "0.9.2342.19200300.100.1.25" => "DC",
-        "0.9.2342.19200300.100.1.1" => "UID",
-        "2.5.4.5" => "serialNumber",
-        "1.2.840.113549.1.9.1" => "emailAddress",
-        _ => "",
-    };
-    match (short, attribute.as_str()) {
-        ("", _) | (_, Err(_)) => {
-            let name = if short.is_empty() { number.as_str() } else { short };
-            format!("{name}={}", encoded(attribute))
-        }
-        (short, Ok(text)) => format!("{short}={}", escaped(text)),
-    }
-}
-
-/// A value that is no text: `#` and its DER (section 2.4).
-fn encoded(attribute: &AttributeTypeAndValue<'_>) -> String {
-    use x509_parser::asn1_rs::ToDer as _;
-    let der = attribute.attr_value().to_der_vec().unwrap_or_default();
-    std::iter::once("#".to_owned()).chain(der.iter().map(|byte| format!("{byte:02x}"))).collect()
-}
-
-/// A text as section 2.4 has it, so that no value can look like another part of the name.
-fn escaped(text: &str) -> String {
-    let last = text.chars().count().saturating_sub(1);
-    let mut out = String::with_capacity(text.len());
-    for (at, character) in text.chars().enumerate() {
-        let is_special = match character {
-            '"' | '+' | ',' | ';' | '<' | '>' | '\\' => true,
-            ' ' => at == 0 || at == last,
-            '#' => at == 0,
-            _ => false,
-        };
-        match character {
-            // Control characters, too, as the text goes into logs.
-            control if control.is_control() => {
-                let mut bytes = [0; 4];
-                control.encode_utf8(&mut bytes).bytes().for_each(|byte| out.push_str(&format!("\\{byte:02x}")));
-            }
-            character => {
-                if is_special {
-                    out.push('\\');
-                }
-                out.push(character);
-            }
-        }
-    }
-    out
 }
 
 #[cfg(test)]
