@@ -1,6 +1,7 @@
-//! TLS: [`Tls`] is what a server shows its clients, [`client`] what clients show of themselves.
+//! TLS: [`Tls`] is what a server shows its clients, [`client`] what clients show of themselves, [`session`] one connection.
 
 pub mod client;
+pub mod session;
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 pub use self::client::ClientCertificate;
+pub use self::session::TlsSession;
 
 /// Whether a listener speaks TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
