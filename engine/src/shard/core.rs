@@ -17,6 +17,7 @@ use super::inbox::{Adoption, Inbox, Item, Word};
 use super::log::CauseLog;
 use super::shared::Shared;
 use super::timer::{Due, TICK_MS, Timer, Wheel};
+use super::transport::Sealing;
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
@@ -94,6 +95,8 @@ pub struct Core {
     pub pending_delta: isize,
     /// Bytes that may still be read in this turn.
     pub read_budget: usize,
+    /// Buffers for what is encrypted.
+    pub sealing: Sealing,
     /// Buffers for batches that are not in use.
     pub spare: Vec<Buffers>,
     /// Boxed as in the connections, so that a queue changes hands by its pointer.
@@ -133,6 +136,7 @@ impl Core {
             rearming: None,
             pending_delta: 0,
             read_budget: 0,
+            sealing: Sealing::default(),
             spare: Vec::new(),
             pool: Vec::new(),
         }
@@ -184,7 +188,10 @@ impl Core {
         if self.registry.register(&mut connection.stream, token, interest).is_err() {
             return None;
         }
+        let (held, speaks_tls) = connection.tls.as_ref().map_or((0, false), |tls| (tls.held_bytes(), true));
         entry.insert(connection);
+        self.book_inbound(0, held);
+        self.metrics().tls_connections.add(u64::from(speaks_tls));
         self.metrics().connections.add(1);
         self.watch(
             slot,

@@ -24,7 +24,7 @@ use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::events::Events;
 use crate::id::ConnectionId;
-use crate::metrics::{Count, ShardMetrics};
+use crate::metrics::{Count, ShardMetrics, TlsHandshakes};
 use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
@@ -161,6 +161,8 @@ pub struct ControlCounts {
     pub refused: Count,
     /// Panics of the handler while deciding them, and of routes.
     pub handler_panics: Count,
+    /// TLS handshakes completed there.
+    pub tls_handshakes: TlsHandshakes,
     /// Heads and upgrades refused there for these causes; other upgrades only in `refused`.
     pub refusals: [Count; RefusalCause::ALL.len()],
 }

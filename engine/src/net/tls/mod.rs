@@ -1,8 +1,8 @@
 //! TLS: [`Tls`] is what a server shows its clients.
 //!
 //! [`identity`] reads and checks a certificate with its key, [`resolver`] chooses among several, [`client`] verifies the
-//! certificates of clients and tells what is in them, [`dev`] makes a certificate for the first try, [`error`] is all that
-//! can be wrong, [`name`] writes names as text.
+//! certificates of clients and tells what is in them, [`dev`] makes a certificate for the first try, [`session`] is one
+//! connection, [`error`] is all that can be wrong with files, [`name`] writes names as text.
 
 pub mod client;
 pub mod dev;
@@ -10,6 +10,7 @@ pub mod error;
 pub mod identity;
 pub mod name;
 pub mod resolver;
+pub mod session;
 #[cfg(test)]
 mod tests;
 
@@ -25,10 +26,11 @@ use rustls::server::NoServerSessionStorage;
 pub use self::client::{ClientAuth, ClientCertificate};
 use self::dev::Development;
 use self::error::Problem;
-pub use self::error::{Found, Problem as TlsProblem, TlsError};
-pub use self::identity::{CertificateInfo, FILE_BYTES_MAX};
+pub use self::error::TlsError;
+pub use self::identity::CertificateInfo;
 use self::identity::{Contents, Identity, Input};
 use self::resolver::Resolver;
+pub use self::session::TlsSession;
 
 /// Whether a listener speaks TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
