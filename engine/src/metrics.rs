@@ -79,6 +79,26 @@ pub fn clamp_latency(nanos: u64) -> u64 {
     nanos.clamp(1, LATENCY_MAX)
 }
 
+/// TLS handshakes completed, by version and by whether they resumed an earlier session. One thread writes.
+#[derive(Debug, Default)]
+pub struct TlsHandshakes([Count; 4]);
+
+impl TlsHandshakes {
+    /// The labels of each count: the version and whether it was resumed.
+    pub const LABELS: [(&str, &str); 4] = [("1.2", "false"), ("1.2", "true"), ("1.3", "false"), ("1.3", "true")];
+
+    /// Counts one.
+    pub fn note(&self, tls13: bool, resumed: bool) {
+        self.0[usize::from(tls13) * 2 + usize::from(resumed)].add(1);
+    }
+
+    /// The counts, as [`LABELS`](Self::LABELS) has them.
+    #[must_use]
+    pub fn get(&self) -> [u64; 4] {
+        self.0.each_ref().map(Count::get)
+    }
+}
+
 /// What a shard counts.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -136,6 +156,10 @@ pub struct ShardMetrics {
     pub turns: Count,
     /// Handlers that panicked.
     pub handler_panics: Count,
+    /// Connections that speak TLS, their handshakes included.
+    pub tls_connections: Count,
+    /// TLS handshakes completed.
+    pub tls_handshakes: TlsHandshakes,
     /// Connections ended, by cause.
     pub closed: [Count; CloseCause::ALL.len()],
     /// Connections refused, by cause.

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::close::{CloseCause, RefusalCause};
-use crate::metrics::{Count, Latencies, ShardMetrics};
+use crate::metrics::{Count, Latencies, ShardMetrics, TlsHandshakes};
 use crate::shard::shared::Shared;
 
 /// Upper bounds of the exported latency buckets, in microseconds: 1, 2.5, 5 in each decade from 10 µs to 10 s, then 20 s, 30 s, 60 s.
@@ -77,8 +77,9 @@ const COUNTERS: [(&str, &str, Read); 24] = [
 ];
 
 /// Gauges of each shard.
-const GAUGES: [(&str, &str, Read); 3] = [
+const GAUGES: [(&str, &str, Read); 4] = [
     ("tcp_connections", "TCP connections of the shard, those before their upgrade included", |m| &m.connections),
+    ("tls_connections", "TCP connections of the shard that speak TLS, handshakes included", |m| &m.tls_connections),
     ("connections", "WebSockets open", |m| &m.open),
     ("backlogged_connections", "Connections whose socket does not take what waits for it", |m| &m.backlogged),
 ];
@@ -88,6 +89,7 @@ impl Collector for Scrape {
         let shared = &*self.0;
         self.encode_shards(&mut encoder)?;
         self.encode_causes(&mut encoder)?;
+        self.encode_tls(&mut encoder)?;
         self.encode_topics(&mut encoder)?;
         counter(&mut encoder, "http_requests", "HTTP requests answered", shared.control.requests.get())?;
         counter(
@@ -156,6 +158,18 @@ impl Scrape {
             })
             .collect();
         counters(encoder, "refused", "Connections refused before they became WebSockets, by cause", &refused)
+    }
+
+    /// TLS handshakes of all shards and the control plane.
+    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut sums = self.0.control.tls_handshakes.get();
+        for metrics in &self.0.metrics {
+            sums.iter_mut().zip(metrics.tls_handshakes.get()).for_each(|(sum, own)| *sum += own);
+        }
+        let labels =
+            |(version, resumed): (&str, &str)| [("version", version.to_owned()), ("resumed", resumed.to_owned())];
+        let rows: Vec<_> = TlsHandshakes::LABELS.into_iter().map(labels).zip(sums).collect();
+        counters(encoder, "tls_handshakes", "TLS handshakes completed", &rows)
     }
 
     /// Who comes in.

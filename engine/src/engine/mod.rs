@@ -5,6 +5,7 @@
 mod connections;
 mod control;
 mod exposition;
+mod greeting;
 mod handle;
 mod listeners;
 mod private;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::config::ConnectionLimits;
 use crate::id::ConnectionId;
+use crate::net::tls::ClientCertificate;
 use crate::ws::deflate::Window;
 use crate::ws::handshake;
 
@@ -17,6 +18,8 @@ pub struct Upgrade<'a> {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) id: Option<ConnectionId>,
+    pub(crate) is_tls: bool,
+    pub(crate) certificate: Option<&'a ClientCertificate>,
 }
 
 impl<'a> Upgrade<'a> {
@@ -82,6 +85,19 @@ impl<'a> Upgrade<'a> {
     #[must_use]
     pub fn local(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Whether it came through TLS (`wss://`).
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// The certificate the client has shown in the TLS handshake. It has been verified against the authorities that were
+    /// configured; without any, nobody is asked for one.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate
     }
 
     /// The connection's name, if it is accepted; `None` for an upgrade on a connection that has carried HTTP before.

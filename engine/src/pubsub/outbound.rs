@@ -433,6 +433,20 @@ impl Outbound {
         count
     }
 
+    /// Puts what is at the front behind `out`, at most so many bytes, in however many pieces.
+    pub fn gather(&self, out: &mut Vec<u8>, mut most: usize) {
+        let mut skip = self.written;
+        for entry in &self.entries {
+            let frame = &entry.bytes()[skip..];
+            let length = frame.len().min(most);
+            out.extend_from_slice(&frame[..length]);
+            (skip, most) = (0, most - length);
+            if most == 0 {
+                return;
+            }
+        }
+    }
+
     /// The socket has taken so many bytes. `sent` is told the ticket of each direct message, `published` the time of each
     /// publication, that has been written whole.
     pub fn advance(&mut self, mut bytes: usize, mut sent: impl FnMut(u64), mut published: impl FnMut(&Publication)) {

@@ -17,6 +17,7 @@ use super::inbox::{Adoption, Inbox, Item, Word};
 use super::log::CauseLog;
 use super::shared::Shared;
 use super::timer::{Due, TICK_MS, Timer, Wheel};
+use super::transport::Sealing;
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
@@ -95,6 +96,8 @@ pub struct Core {
     pub pending_delta: isize,
     /// Bytes that may still be read in this turn.
     pub read_budget: usize,
+    /// Buffers for what is encrypted.
+    pub sealing: Sealing,
     /// Buffers for batches that are not in use.
     pub spare: Vec<Buffers>,
     /// Compresses for all connections of the shard.
@@ -137,6 +140,7 @@ impl Core {
             rearming: None,
             pending_delta: 0,
             read_budget: 0,
+            sealing: Sealing::default(),
             spare: Vec::new(),
             deflater,
             pool: Vec::new(),
@@ -189,7 +193,10 @@ impl Core {
         if self.registry.register(&mut connection.stream, token, interest).is_err() {
             return None;
         }
+        let (held, speaks_tls) = connection.tls.as_ref().map_or((0, false), |tls| (tls.held_bytes(), true));
         entry.insert(connection);
+        self.book_inbound(0, held);
+        self.metrics().tls_connections.add(u64::from(speaks_tls));
         self.metrics().connections.add(1);
         self.watch(
             slot,

@@ -1,14 +1,15 @@
-//! From sockets to the handler: bytes are read into the shard's one buffer, the session makes events of them, the handler is
-//! called. A connection whose handler has to wait is not read from; what was read behind the message it waits for is kept.
+//! From sockets to the handler: bytes are read into the shard's one buffer, decrypted into another if they are TLS, the session
+//! makes events of them, the handler is called. A connection whose handler has to wait is not read from; what was read behind the message it waits for is kept.
 
 use std::io::{ErrorKind, Read};
 
 use super::Shard;
-use super::connection::{Stash, State};
+use super::connection::{ProxyHeader, Stash, State};
 use super::core::Core;
 use super::rate::message_bytes;
 use crate::close::CloseCause;
 use crate::handler::Handler;
+use crate::net::tls::session::Progress;
 use crate::ws::session::{Event, Limits, Role, Session};
 use crate::ws::{Message, Opcode, ProtocolError, frame};
 
@@ -33,6 +34,9 @@ impl<H: Handler> Shard<H> {
             if connection.state == State::Open && connection.is_paused() {
                 return;
             }
+            if connection.tls.as_ref().is_some_and(|tls| tls.is_peer_closed()) && !connection.read_closed {
+                return self.core.read_ended(slot);
+            }
             if self.core.read_budget == 0 {
                 break;
             }
@@ -42,7 +46,7 @@ impl<H: Handler> Shard<H> {
                 if self.core.at(slot).state != State::Head {
                     self.core.watch(slot, "server.socket.data", || serde_json::json!({ "bytesRead": length }));
                 }
-                self.take_bytes(slot, &mut scratch[..length]);
+                self.take_raw(slot, &mut scratch[..length]);
             }
             let all = scratch.len();
             self.scratch = scratch;
@@ -70,6 +74,51 @@ impl<H: Handler> Shard<H> {
                 self.core.at(slot).unread = false;
                 self.read(slot);
             }
+        }
+    }
+
+    /// Takes what the socket has brought. A PROXY header is in the clear, whatever follows it.
+    fn take_raw(&mut self, slot: u32, bytes: &mut [u8]) {
+        let connection = self.core.at(slot);
+        if connection.tls.is_none() || connection.proxy_header == ProxyHeader::Awaited {
+            return self.take_bytes(slot, bytes);
+        }
+        self.take_cipher(slot, bytes);
+    }
+
+    /// Decrypts what has come, and takes what was in it.
+    pub(super) fn take_cipher(&mut self, slot: u32, bytes: &mut [u8]) {
+        let generation = self.core.generations[slot as usize];
+        let connection = self.core.at(slot);
+        if matches!(connection.state, State::Flushing | State::Lingering | State::Ended) {
+            return;
+        }
+        let Some(tls) = &mut connection.tls else { return };
+        if tls.is_not_tls(bytes) {
+            return self.core.refuse_plain(slot);
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let mut answer = Vec::new();
+        let (held, was_open) = (tls.held_bytes(), tls.is_open());
+        let received = tls.receive(bytes, &mut plain, &mut answer);
+        let is_open = tls.is_open();
+        self.core.book_held(slot, held);
+        if is_open && !was_open {
+            self.core.note_handshake(slot);
+        }
+        // Before anything is encrypted that answers what has come.
+        if self.core.send_cipher(slot, &answer) && !plain.is_empty() {
+            self.take_bytes(slot, &mut plain);
+        }
+        self.plain = plain;
+        let Some(connection) = self.core.connection(slot, generation) else { return };
+        match received {
+            Err(failure) => self.core.fail_tls(slot, &failure),
+            // What waits to be handled is handled before, as if the peer had only closed its socket.
+            Ok(Progress::PeerClosed) if connection.state == State::Open && connection.is_paused() => {}
+            Ok(Progress::PeerClosed) => self.core.read_ended(slot),
+            Ok(Progress::Handshaking | Progress::Open) => {}
         }
     }
 

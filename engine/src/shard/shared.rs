@@ -24,7 +24,7 @@ use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::events::Events;
 use crate::id::ConnectionId;
-use crate::metrics::{Count, ShardMetrics};
+use crate::metrics::{Count, ShardMetrics, TlsHandshakes};
 use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
@@ -162,6 +162,8 @@ pub struct ControlCounts {
     pub refused: Count,
     /// Panics of the handler while deciding them, and of routes.
     pub handler_panics: Count,
+    /// TLS handshakes completed there.
+    pub tls_handshakes: TlsHandshakes,
     /// Heads and upgrades refused there for these causes; other upgrades only in `refused`.
     pub refusals: [Count; RefusalCause::ALL.len()],
 }
@@ -262,8 +264,9 @@ impl Shared {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;
-        let publication =
-            Publication::new(topic.name().clone(), message, &self.encodings, deflate_min_bytes).with_key(key).without(except);
+        let publication = Publication::new(topic.name().clone(), message, &self.encodings, deflate_min_bytes)
+            .with_key(key)
+            .without(except);
         let mut publication = Arc::new(publication);
         loop {
             match topic.publish(publication, self.clock.now(), &self.inboxes) {

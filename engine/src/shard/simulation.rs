@@ -217,6 +217,7 @@ impl Simulation {
         let shard = self.random.below(SHARDS);
         let adoption = Adoption {
             stream: accepted,
+            tls: None,
             peer,
             counted: false,
             data: Box::new(()),
