@@ -55,6 +55,7 @@ use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Handler, Terms};
 use crate::id::ConnectionId;
 use crate::net::listener::Acceptor;
+use crate::ws::deflate::Inflater;
 
 /// Bytes read at once; one buffer serves all connections of a shard.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -78,6 +79,7 @@ pub struct Shard<H: Handler> {
     scratch: Vec<u8>,
     /// What is decrypted of it; empty as long as nobody speaks TLS.
     plain: Vec<u8>,
+    inflater: Inflater,
     /// No file descriptor is left, not even to refuse with.
     exhausted: bool,
     stopping: Option<Stopping>,
@@ -113,6 +115,7 @@ impl<H: Handler> Shard<H> {
             acceptors,
             scratch: vec![0; SCRATCH_BYTES],
             plain: Vec::new(),
+            inflater: Inflater::default(),
             exhausted: false,
             stopping: None,
             next_tick_at: ticks.then(|| Instant::now() + tick_interval),
