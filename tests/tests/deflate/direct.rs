@@ -76,7 +76,8 @@ fn what_another_thread_sends_is_compressed_too() {
     let seen = member.read();
     assert_eq!((seen.compressed, seen.payload), (true, text.clone().into_bytes()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(engine.handle().send_subject("ada", text.as_str()));
+    let reached = runtime.block_on(engine.handle().send_subject("ada", text.as_str()));
+    assert!(reached.is_whole());
     let seen = member.read();
     assert_eq!((seen.compressed, seen.payload), (true, text.into_bytes()));
     engine.shutdown();
