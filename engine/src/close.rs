@@ -11,7 +11,7 @@ pub enum CloseCause {
     PeerReset,
     /// The peer broke the framing rules.
     ProtocolError,
-    /// Text or a close reason was not UTF-8.
+    /// Text or a close reason was not UTF-8, or a compressed message could not be inflated.
     InvalidPayload,
     /// A message was larger than `message_bytes`.
     MessageTooBig,

@@ -100,6 +100,12 @@ pub struct ShardMetrics {
     pub bytes_out: Count,
     /// Messages received.
     pub messages_in: Count,
+    /// Messages received compressed, and inflated.
+    pub inflated_messages: Count,
+    /// Their bytes as they came.
+    pub inflate_input_bytes: Count,
+    /// Their bytes as they were meant.
+    pub inflate_output_bytes: Count,
     /// Messages sent to one connection by its handler or from another thread, taken for sending.
     pub messages_direct: Count,
     /// Such messages dropped at a connection's bound.

@@ -49,7 +49,7 @@ type Labels = [(&'static str, String)];
 type Read = fn(&ShardMetrics) -> &Count;
 
 /// Counters of each shard: name, help, where to read it.
-const COUNTERS: [(&str, &str, Read); 24] = [
+const COUNTERS: [(&str, &str, Read); 27] = [
     ("accepts", "TCP connections accepted", |m| &m.accepted),
     ("accept_errors", "Times accepting failed", |m| &m.accept_errors),
     ("upgrades", "WebSocket upgrades accepted", |m| &m.upgrades),
@@ -58,6 +58,9 @@ const COUNTERS: [(&str, &str, Read); 24] = [
     ("received_bytes", "Bytes received", |m| &m.bytes_in),
     ("sent_bytes", "Bytes sent", |m| &m.bytes_out),
     ("messages_received", "Messages received", |m| &m.messages_in),
+    ("inflated_messages", "Messages received compressed, and inflated", |m| &m.inflated_messages),
+    ("inflate_input_bytes", "Bytes of these messages as they came", |m| &m.inflate_input_bytes),
+    ("inflate_output_bytes", "Bytes of these messages as they were meant", |m| &m.inflate_output_bytes),
     ("messages_direct", "Messages for one connection, taken for sending", |m| &m.messages_direct),
     ("messages_direct_dropped", "Messages for one connection, dropped at its bound", |m| &m.messages_direct_dropped),
     ("pings_received", "Pings received", |m| &m.pings_in),

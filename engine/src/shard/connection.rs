@@ -247,6 +247,12 @@ impl Connection {
         self.deferred > 0 || self.retrying || self.throttled
     }
 
+    /// Whether something was read that has not been handled yet.
+    #[must_use]
+    pub fn has_stash(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.stash.is_some())
+    }
+
     /// The subscription at an entry of the shard.
     pub fn subscription(&mut self, fanout: u32) -> Option<&mut Subscription> {
         let place = self.place_of(fanout)?;

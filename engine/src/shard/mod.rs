@@ -54,6 +54,7 @@ use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Handler, Terms};
 use crate::id::ConnectionId;
 use crate::net::listener::Acceptor;
+use crate::ws::deflate::Inflater;
 
 /// Bytes read at once; one buffer serves all connections of a shard.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -75,6 +76,7 @@ pub struct Shard<H: Handler> {
     /// Listeners that may have more to accept than one turn takes.
     accepting: Vec<usize>,
     scratch: Vec<u8>,
+    inflater: Inflater,
     /// No file descriptor is left, not even to refuse with.
     exhausted: bool,
     stopping: Option<Stopping>,
@@ -109,6 +111,7 @@ impl<H: Handler> Shard<H> {
             accepting: (0..acceptors.len()).collect(),
             acceptors,
             scratch: vec![0; SCRATCH_BYTES],
+            inflater: Inflater::default(),
             exhausted: false,
             stopping: None,
             next_tick_at: ticks.then(|| Instant::now() + tick_interval),

@@ -74,7 +74,8 @@ fn nothing_is_compressed_for_nobody_below_the_threshold_or_in_vain() {
     assert!(!member.read().compressed);
     server.publish(&name, "");
     assert_eq!(member.read().payload, b"");
-    server.http().publish(&name, &noise(5000));
+    let answer = server.http().post(&format!("/api/publish?topic={name}&binary=1"), &noise(5000));
+    assert_eq!(answer.status, 200);
     assert_eq!(member.read().payload, noise(5000));
     assert_eq!(deflated_so_far(&server).0, 0);
     server.publish(&name, &ticks(2000));

@@ -71,6 +71,11 @@ impl Inflater {
         }
     }
 
+    /// What it has done since it was last [taken](Self::take_work).
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
     /// What it has done since it was asked last.
     pub fn take_work(&mut self) -> Work {
         std::mem::take(&mut self.work)

@@ -1,5 +1,6 @@
 //! Tests of the protocol as a whole: rule by rule, and against `tungstenite` as the oracle.
 
+mod compressed;
 mod deflate;
 mod differential;
 mod handshake;
