@@ -128,6 +128,7 @@ pub struct Shared {
     pub local_addrs: Vec<SocketAddr>,
     /// Where listeners for HTTP only really listen.
     pub http_addrs: Vec<SocketAddr>,
+    pub tls_addrs: Vec<SocketAddr>,
     /// The listeners of each address.
     pub holdings: Vec<Arc<Holding>>,
     /// The control plane's runtime, once it runs.
@@ -184,6 +185,8 @@ pub struct Listening {
     pub addrs: Vec<SocketAddr>,
     /// For HTTP only.
     pub http_addrs: Vec<SocketAddr>,
+    /// Those of both that speak TLS.
+    pub tls_addrs: Vec<SocketAddr>,
     /// The listeners of each of them.
     pub holdings: Vec<Arc<Holding>>,
 }
@@ -232,6 +235,7 @@ impl Shared {
             aborting: AtomicBool::default(),
             local_addrs: listening.addrs,
             http_addrs: listening.http_addrs,
+            tls_addrs: listening.tls_addrs,
             holdings: listening.holdings,
             runtime: OnceLock::new(),
             collectors: Mutex::default(),

@@ -11,20 +11,20 @@ pub const SUBJECT: &str = "Fanfare development certificate, not for production";
 /// How long it holds: long enough to try something out, and too short to be used in earnest.
 const VALIDITY: Duration = Duration::days(14);
 
-/// A certificate and its key in PEM.
+/// A certificate and its key, made for the first try, see [`Tls::development`](super::Tls::development).
 #[derive(Clone)]
-pub struct Development {
-    pub certificate: String,
-    pub key: String,
+pub struct DevelopmentCertificate {
+    pub(super) certificate: String,
+    pub(super) key: String,
 }
 
-impl std::fmt::Debug for Development {
+impl std::fmt::Debug for DevelopmentCertificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Development")
+        f.write_str("DevelopmentCertificate")
     }
 }
 
-impl Development {
+impl DevelopmentCertificate {
     /// Makes one (ECDSA P-256) for `localhost`, the loopback addresses and this machine's name.
     ///
     /// # Errors

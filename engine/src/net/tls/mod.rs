@@ -24,7 +24,7 @@ use rustls::crypto::ring::Ticketer;
 use rustls::server::NoServerSessionStorage;
 
 pub use self::client::{ClientAuth, ClientCertificate};
-use self::dev::Development;
+pub use self::dev::DevelopmentCertificate;
 use self::error::Problem;
 pub use self::error::TlsError;
 pub use self::identity::CertificateInfo;
@@ -133,7 +133,7 @@ impl Tls {
     /// # Errors
     /// The system has no randomness.
     pub fn development() -> Result<Self, TlsError> {
-        Self::builder().development(&Development::generate()?).build()
+        Self::builder().development(&DevelopmentCertificate::generate()?).build()
     }
 
     /// What its certificates say, in the order they were given.
@@ -219,9 +219,9 @@ impl TlsBuilder {
         self
     }
 
-    /// Adds a certificate that has been made for the first try.
+    /// Adds a certificate that has been made for the first try: the same one again, where [`Tls::development`] makes another.
     #[must_use]
-    pub fn development(mut self, made: &Development) -> Self {
+    pub fn development(mut self, made: &DevelopmentCertificate) -> Self {
         let memory = |text: &str| Input::Memory("memory", text.as_bytes().into());
         self.pairs.push((memory(&made.certificate), memory(&made.key)));
         self

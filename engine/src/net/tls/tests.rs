@@ -488,7 +488,7 @@ fn the_development_certificate_says_what_it_is() {
     assert_ne!(info.fingerprint(), Tls::development().unwrap().certificates()[0].fingerprint());
 
     // Who trusts it, gets in by any of its names.
-    let made = super::dev::Development::generate().unwrap();
+    let made = super::dev::DevelopmentCertificate::generate().unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(tls_certificate(made.certificate.as_bytes())).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());

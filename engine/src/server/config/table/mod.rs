@@ -8,6 +8,7 @@ mod auth;
 mod checks;
 mod limits;
 mod network;
+mod tls;
 
 use std::sync::LazyLock;
 
@@ -113,6 +114,7 @@ pub struct Section {
 /// All of them, in the order of the file.
 pub static SECTIONS: [Section; 8] = [
     Section { name: "network", about: "Where it listens, who may connect, whom it believes.", rows: network::NETWORK },
+    Section { name: "tls", about: "Certificates, and those of clients.", rows: tls::TLS },
     Section { name: "threads", about: "The threads that serve connections.", rows: network::THREADS },
     Section {
         name: "limits",
@@ -324,7 +326,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{ClientAddress, DeliveryPolicy, RatePolicy, Settings, TopicCharacters};
+    use crate::{ClientAddress, DeliveryPolicy, RatePolicy, Settings, TlsVersion, TopicCharacters};
 
     #[test]
     fn keys_are_unique_and_said_in_whole_sentences() {
@@ -370,6 +372,7 @@ mod tests {
             "jwt_keys" => "RS256:one=/keys/one.pem",
             "auth_url" => "http://127.0.0.1/auth",
             "log" => "debug",
+            "tls_client_auth" => "required",
             _ => "word",
         }
     }
@@ -396,6 +399,7 @@ mod tests {
         };
         assert_eq!(words("rate_policy"), RatePolicy::ALL.map(RatePolicy::label));
         assert_eq!(words("client_address"), ClientAddress::ALL.map(ClientAddress::label));
+        assert_eq!(words("tls_min_version"), TlsVersion::ALL.map(TlsVersion::label));
         assert_eq!(words("topic_characters"), TopicCharacters::ALL.map(TopicCharacters::label));
         for word in words("policy") {
             assert_eq!(word.parse::<DeliveryPolicy>().unwrap().label(), word);
