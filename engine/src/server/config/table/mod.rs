@@ -112,7 +112,7 @@ pub struct Section {
 }
 
 /// All of them, in the order of the file.
-pub static SECTIONS: [Section; 8] = [
+pub static SECTIONS: [Section; 9] = [
     Section { name: "network", about: "Where it listens, who may connect, whom it believes.", rows: network::NETWORK },
     Section { name: "tls", about: "Certificates, and those of clients.", rows: tls::TLS },
     Section { name: "threads", about: "The threads that serve connections.", rows: network::THREADS },
