@@ -7,11 +7,13 @@
 //! | `bad_input` | wrong arguments, files and servers end in one clear sentence |
 //! | `peers` | other people's servers by their presets: node ws, Bun, nchan |
 //! | `runs` | against the engine: every load, role and way of speaking arrives whole |
+//! | `encrypted` | over TLS, and with permessage-deflate |
 //! | `agreement` | latency and rate are those that an independent client sees |
 
 mod agreement;
 mod bad_input;
 mod comparing;
+mod encrypted;
 mod faults;
 mod peers;
 mod runs;
