@@ -427,8 +427,7 @@ impl<H: Handler> Plane<H> {
             extend(response.headers_mut(), &error.extra_headers());
             response
         })?;
-        let agreed =
-            agree_deflate(&head, settings).map_err(|error| refuse(400, "bad_upgrade", &error.to_string()))?;
+        let agreed = agree_deflate(&head, settings).map_err(|error| refuse(400, "bad_upgrade", &error.to_string()))?;
         if !settings.origins.allows(&head) {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }

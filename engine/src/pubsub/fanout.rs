@@ -321,12 +321,8 @@ impl Fanout {
         while self.log.back().is_some_and(|newest| !self.is_done(newest)) {
             let (first, end) = (self.first, self.end());
             let subscriber = &mut self.subscribers[self.cursor];
-            let visit = Visit {
-                slot: subscriber.slot,
-                form: subscriber.form,
-                from: subscriber.next.max(first),
-                to: end,
-            };
+            let visit =
+                Visit { slot: subscriber.slot, form: subscriber.form, from: subscriber.next.max(first), to: end };
             let wanted = subscriber.live && visit.from < end;
             subscriber.next = subscriber.next.max(end);
             self.advance(&mut moved);

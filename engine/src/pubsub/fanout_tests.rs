@@ -7,9 +7,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::ConnectionId;
+use crate::pubsub::EncodingId;
 use crate::pubsub::form::tests::{Maker, encodings, form, seen};
 use crate::pubsub::publication::{Epoch, Now};
-use crate::pubsub::EncodingId;
 use crate::pubsub::settings::TopicSettings;
 use crate::ws::Message;
 

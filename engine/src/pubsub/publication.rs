@@ -115,12 +115,7 @@ pub struct Publication {
 impl Publication {
     /// A message on its way to the sequencer. The payload is copied once, behind the header of its raw frame. It is
     /// compressed for those who want that if it has so many bytes.
-    pub(crate) fn new(
-        topic: Arc<str>,
-        message: Message<'_>,
-        encodings: &Encodings,
-        deflate_min_bytes: usize,
-    ) -> Self {
+    pub(crate) fn new(topic: Arc<str>, message: Message<'_>, encodings: &Encodings, deflate_min_bytes: usize) -> Self {
         let payload = message.payload();
         let header = frame::header_len(payload.len());
         let mut bytes = Vec::with_capacity(header + payload.len());

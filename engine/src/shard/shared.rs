@@ -262,8 +262,9 @@ impl Shared {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;
-        let publication =
-            Publication::new(topic.name().clone(), message, &self.encodings, deflate_min_bytes).with_key(key).without(except);
+        let publication = Publication::new(topic.name().clone(), message, &self.encodings, deflate_min_bytes)
+            .with_key(key)
+            .without(except);
         let mut publication = Arc::new(publication);
         loop {
             match topic.publish(publication, self.clock.now(), &self.inboxes) {
