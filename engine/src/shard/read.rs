@@ -17,8 +17,8 @@ use crate::ws::{Message, Opcode, ProtocolError, frame};
 const READS_PER_TURN: usize = 4;
 /// Bytes read in full buffers in one turn, over all connections; the rest has to wait for the next one.
 pub const READ_BUDGET_BYTES: usize = 4 << 20;
-/// Bytes that may be inflated for one connection in one turn, or little more: a buffer of small messages can become a thousand
-/// times as long, and the rest of it has to wait. They count as read, too.
+/// Bytes that may be inflated for one connection before the others have their turn, and the message that exceeds them: a buffer
+/// of small messages can become a thousand times as long, and the rest of it has to wait. They count as read, too.
 const INFLATE_BYTES: u64 = 1 << 20;
 
 enum Input {
@@ -320,3 +320,6 @@ impl Core {
         let _ = self.send_control(slot, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;
