@@ -148,6 +148,8 @@ fn what_becomes_long_is_handled_a_share_a_turn_in_order_and_all_of_it() {
         let heard = bench.heard(flooder);
         let long = heard.iter().filter(|length| **length == LENGTH).count();
         assert!(long <= before + SHARE, "{} in one turn", long - before);
+        let cost = (long - before) * (LENGTH + 16 * payload_bytes);
+        assert!(bench.shard.core.read_budget <= READ_BUDGET_BYTES - cost, "what was inflated was read");
         before = long;
         turns += 1;
         if heard_other_at.is_none() && !bench.heard(patient).is_empty() {
