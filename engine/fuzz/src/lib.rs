@@ -55,13 +55,7 @@ impl Setting {
 }
 
 /// Feeds one piece of a stream; everything that happened, and whether the session goes on.
-fn feed(
-    session: &mut Session,
-    piece: &[u8],
-    limits: &Limits,
-    inflater: &mut Inflater,
-    seen: &mut Vec<Seen>,
-) -> bool {
+fn feed(session: &mut Session, piece: &[u8], limits: &Limits, inflater: &mut Inflater, seen: &mut Vec<Seen>) -> bool {
     let mut input = piece.to_vec();
     let mut at = 0;
     while at < input.len() {

@@ -203,7 +203,7 @@ fn a_bomb_and_a_broken_message_end_the_connection_with_its_cause() {
     for (bytes, code) in [(bomb, 1009), (broken, 1007)] {
         let (mut client, id) = bench.connect();
         client.write_all(&bytes).unwrap();
-        bench.turn_until(|bench| bench.handler.closed.lock().iter().any(|closed| *closed == (id, code)));
+        bench.turn_until(|bench| bench.handler.closed.lock().contains(&(id, code)));
         assert!(bench.heard(id).is_empty());
     }
     assert_eq!(bench.inflated(), Work::default());
