@@ -79,7 +79,7 @@ fn publish_once(driver: &mut Driver, subscribers: usize) -> Result<()> {
 }
 
 /// Reads the process when its memory has come to rest.
-fn settled(pid: u32) -> Result<Reading> {
+pub(crate) fn settled(pid: u32) -> Result<Reading> {
     let start = Instant::now();
     let mut last = AnonymousMemory::of_process(pid)?;
     while start.elapsed() < SETTLE_TIMEOUT {

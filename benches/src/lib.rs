@@ -18,6 +18,7 @@ pub mod clock;
 pub mod contestants;
 pub mod cpu;
 pub mod driver;
+pub mod held_connections;
 pub mod idle_connections;
 pub mod memory;
 pub mod report;

@@ -11,7 +11,7 @@ pub enum CloseCause {
     PeerReset,
     /// The peer broke the framing rules.
     ProtocolError,
-    /// Text or a close reason was not UTF-8.
+    /// Text or a close reason was not UTF-8, or a compressed message could not be inflated.
     InvalidPayload,
     /// A message was larger than `message_bytes`.
     MessageTooBig,
@@ -39,11 +39,13 @@ pub enum CloseCause {
     HandlerPanic,
     /// The engine is shutting down.
     Shutdown,
+    /// TLS has failed: a record was broken, the peer has sent an alert, or a key is used up (TLS 1.2, after 2^24 records).
+    Tls,
 }
 
 impl CloseCause {
     /// All causes, in the order of their metric slots.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::PeerClose,
         Self::PeerGone,
         Self::PeerReset,
@@ -62,6 +64,7 @@ impl CloseCause {
         Self::Administrative,
         Self::HandlerPanic,
         Self::Shutdown,
+        Self::Tls,
     ];
 
     /// The label in metrics and logs.
@@ -86,6 +89,7 @@ impl CloseCause {
             Self::Administrative => "administrative",
             Self::HandlerPanic => "handler_panic",
             Self::Shutdown => "shutdown",
+            Self::Tls => "tls",
         }
     }
 
@@ -96,7 +100,8 @@ impl CloseCause {
         match self {
             Self::PeerClose | Self::Application | Self::Administrative => 1000,
             Self::PeerGone | Self::PeerReset => 1006,
-            Self::ProtocolError => 1002,
+            // That of a TLS failure is never sent: there is nothing left to send it through.
+            Self::ProtocolError | Self::Tls => 1002,
             Self::InvalidPayload => 1007,
             Self::MessageTooBig => 1009,
             // "Try again later": a slow consumer may come back and recover from its position.
@@ -129,6 +134,7 @@ impl CloseCause {
             Self::InboundMemory => "server out of memory for messages",
             Self::HandlerPanic => "internal error",
             Self::Shutdown => "server shutting down",
+            Self::Tls => "TLS failure",
         }
     }
 
@@ -144,7 +150,8 @@ impl CloseCause {
             | Self::Lifetime
             | Self::InboundMemory
             | Self::HandlerPanic
-            | Self::Shutdown => true,
+            | Self::Shutdown
+            | Self::Tls => true,
             Self::PeerClose
             | Self::ProtocolError
             | Self::InvalidPayload
@@ -191,11 +198,17 @@ pub enum RefusalCause {
     Gone,
     /// The engine is ending: an upgrade that came too late (503).
     ShuttingDown,
+    /// The TLS handshake failed, and so did whatever came before the upgrade; the peer gets an alert.
+    TlsHandshake,
+    /// Something else than TLS was spoken to a listener that speaks TLS (400, in the clear).
+    PlainOnTls,
+    /// TLS was spoken to a listener that does not; the peer gets a fatal alert.
+    TlsOnPlain,
 }
 
 impl RefusalCause {
     /// All causes, in the order of their metric slots.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::MalformedHead,
         Self::HeadTooLarge,
         Self::HandshakeTimeout,
@@ -211,6 +224,9 @@ impl RefusalCause {
         Self::HandlerPanic,
         Self::Gone,
         Self::ShuttingDown,
+        Self::TlsHandshake,
+        Self::PlainOnTls,
+        Self::TlsOnPlain,
     ];
 
     /// The label in metrics and logs; also the `code` of the JSON error body.
@@ -232,6 +248,9 @@ impl RefusalCause {
             Self::HandlerPanic => "handler_panic",
             Self::Gone => "gone",
             Self::ShuttingDown => "shutting_down",
+            Self::TlsHandshake => "tls_handshake",
+            Self::PlainOnTls => "plain_on_tls",
+            Self::TlsOnPlain => "tls_on_plain",
         }
     }
 }

@@ -221,6 +221,14 @@ pub struct Settings {
     /// Replace the process of the same user that listens on the same addresses, if there is one: its listeners and its topics,
     /// with histories and positions, go over to this one, and it ends by itself, without `shutdown_grace`. Default false.
     pub takeover: bool,
+    /// Whether permessage-deflate (RFC 7692) is agreed on with clients that offer it. Default false. Connections that have agreed
+    /// keep it when this changes.
+    pub deflate: bool,
+    /// Messages with a shorter payload are not compressed, in bytes; of publications, the payload as it was published. Default
+    /// 1,024; 0 is without a threshold. A publication keeps to what held when it was published.
+    pub deflate_min_bytes: usize,
+    /// How hard it is tried: 1 is fastest, 9 smallest. Default 3.
+    pub deflate_level: u8,
     /// How often `Handler::tick` is called. Default 0: never.
     pub tick_interval: Duration,
     /// Which web pages may open a WebSocket, by their `Origin`. Default: pages of the same host and port.
@@ -249,6 +257,7 @@ impl Settings {
             ("accept_queue_max", self.accept_queue_max, COUNT_MAX),
             ("handshakes_max", self.handshakes_max, COUNT_MAX),
             ("ipv6_prefix_bits", usize::from(self.ipv6_prefix_bits), 128),
+            ("deflate_level", usize::from(self.deflate_level), 9),
             ("head_bytes", self.head_bytes, 1 << 20),
             ("headers_max", self.headers_max, HEADERS_MAX),
             ("topic_name_bytes", self.topic_name_bytes, NAME_BYTES_MAX),
@@ -354,6 +363,9 @@ impl Default for Settings {
             shutdown_retry: Duration::ZERO,
             shutdown_timeout: Duration::from_secs(10),
             takeover: false,
+            deflate: false,
+            deflate_min_bytes: 1024,
+            deflate_level: 3,
             tick_interval: Duration::ZERO,
             origins: Origins::SameHost,
             http_connections_max: 1024,
@@ -375,6 +387,9 @@ mod tests {
         assert_eq!(settings.check(), Err("inbox_messages is 0: it must be 1 to 16777216".into()));
         let settings = Settings { http_connections_max: usize::MAX, ..Settings::default() };
         assert!(settings.check().unwrap_err().contains("1048576"));
+        for (level, sound) in [(0, false), (1, true), (9, true), (10, false)] {
+            assert_eq!(Settings { deflate_level: level, ..Settings::default() }.check().is_ok(), sound, "{level}");
+        }
         let settings = Settings { lifetime_jitter_percent: 101, ..Settings::default() };
         assert_eq!(settings.check(), Err("lifetime_jitter_percent is 101: it must be 0 to 100".into()));
     }

@@ -66,7 +66,11 @@ pub use handler::{
 };
 pub use id::ConnectionId;
 pub use net::client_address::FORWARDING as FORWARDING_HEADERS;
-pub use net::tls::{Security, Tls};
+pub use net::tls::identity::date as certificate_date;
+pub use net::tls::{
+    CertificateInfo, ClientAuth, ClientCertificate, DevelopmentCertificate, Security, Tls, TlsBuilder, TlsError,
+    TlsVersion,
+};
 pub use pubsub::tally::Deliveries;
 pub use pubsub::{
     DeliveryPolicy, Encoding, EncodingId, Epoch, NameError, Pattern, Position, Publication, PublishError, Published,

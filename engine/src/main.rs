@@ -34,10 +34,10 @@ fn main() -> ExitCode {
     };
     match task {
         Task::Check => {
-            for warning in config.warnings(&config.listen) {
+            for warning in config.warnings(&config.addresses()) {
                 eprintln!("{warning}");
             }
-            show(&config.describe())
+            show(&(config.describe() + &config.describe_certificates()))
         }
         Task::PrintDefault => show(&default_file()),
         Task::Health => match health::check(&config) {
@@ -164,10 +164,11 @@ fn start_log(config: &Config) -> SetLog {
 fn announce(engine: &Engine, config: &Config) {
     let mut text = String::new();
     for address in engine.local_addrs() {
-        text += &describe(*address);
+        text += &describe(*address, engine.handle().is_tls(address));
     }
     for address in engine.http_addrs() {
-        text += &format!("HTTP only, without WebSockets: http://{address}/\n");
+        let s = if engine.handle().is_tls(address) { "s" } else { "" };
+        text += &format!("HTTP only, without WebSockets: http{s}://{address}/\n");
     }
     for warning in config.warnings(engine.local_addrs()) {
         text += &warning;
@@ -176,9 +177,11 @@ fn announce(engine: &Engine, config: &Config) {
     show(&text);
 }
 
-fn describe(address: SocketAddr) -> String {
+fn describe(address: SocketAddr, is_tls: bool) -> String {
+    let s = if is_tls { "s" } else { "" };
     let version = env!("CARGO_PKG_VERSION");
     format!(
-        "fanfare {version} is listening on http://{address}/ (try it), ws://{address}/topics/{{topic}}, ws://{address}/ws\n"
+        "fanfare {version} is listening on http{s}://{address}/ (try it), ws{s}://{address}/topics/{{topic}}, \
+         ws{s}://{address}/ws\n"
     )
 }

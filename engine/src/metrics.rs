@@ -79,6 +79,26 @@ pub fn clamp_latency(nanos: u64) -> u64 {
     nanos.clamp(1, LATENCY_MAX)
 }
 
+/// TLS handshakes completed, by version and by whether they resumed an earlier session. One thread writes.
+#[derive(Debug, Default)]
+pub struct TlsHandshakes([Count; 4]);
+
+impl TlsHandshakes {
+    /// The labels of each count: the version and whether it was resumed.
+    pub const LABELS: [(&str, &str); 4] = [("1.2", "false"), ("1.2", "true"), ("1.3", "false"), ("1.3", "true")];
+
+    /// Counts one.
+    pub fn note(&self, tls13: bool, resumed: bool) {
+        self.0[usize::from(tls13) * 2 + usize::from(resumed)].add(1);
+    }
+
+    /// The counts, as [`LABELS`](Self::LABELS) has them.
+    #[must_use]
+    pub fn get(&self) -> [u64; 4] {
+        self.0.each_ref().map(Count::get)
+    }
+}
+
 /// What a shard counts.
 #[derive(Debug, Default)]
 pub struct ShardMetrics {
@@ -100,6 +120,12 @@ pub struct ShardMetrics {
     pub bytes_out: Count,
     /// Messages received.
     pub messages_in: Count,
+    /// Messages received compressed, and inflated.
+    pub inflated_messages: Count,
+    /// Their bytes as they came.
+    pub inflate_input_bytes: Count,
+    /// Their bytes as they were meant.
+    pub inflate_output_bytes: Count,
     /// Messages sent to one connection by its handler or from another thread, taken for sending.
     pub messages_direct: Count,
     /// Such messages dropped at a connection's bound.
@@ -116,6 +142,14 @@ pub struct ShardMetrics {
     pub writes_blocked: Count,
     /// Connections with something waiting now.
     pub backlogged: Count,
+    /// Upgrades of them that agreed on permessage-deflate.
+    pub upgrades_deflated: Count,
+    /// Messages compressed: publications once per encoding, whoever gets them.
+    pub deflated_messages: Count,
+    /// Bytes of their payloads before.
+    pub deflate_input_bytes: Count,
+    /// And after.
+    pub deflate_output_bytes: Count,
     /// Times a publisher was not read from because an inbox was full.
     pub publishers_paused: Count,
     /// Times a connection was not read from because it had sent more than its rates allow.
@@ -128,6 +162,10 @@ pub struct ShardMetrics {
     pub turns: Count,
     /// Handlers that panicked.
     pub handler_panics: Count,
+    /// Connections that speak TLS, their handshakes included.
+    pub tls_connections: Count,
+    /// TLS handshakes completed.
+    pub tls_handshakes: TlsHandshakes,
     /// Connections ended, by cause.
     pub closed: [Count; CloseCause::ALL.len()],
     /// Connections refused, by cause.

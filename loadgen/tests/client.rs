@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use harness::{Driven, against, scenario, serve};
+use loadgen::client::Upgraded;
 use loadgen::scenario::Step;
 use loadgen::target::{Part, Target};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -45,7 +46,7 @@ fn messages_of_all_sizes_arrive_whole_and_in_order_whatever_the_budget() {
         let mut driven = Driven::with(&target, Part::Subscriber, 0, "t", 1 << 20, budget);
         driven.until("all", |driven| driven.log.messages.len() == sizes.len());
         assert!(driven.log.messages == expected);
-        assert_eq!((driven.log.upgraded, driven.log.opened), (Some(false), 1));
+        assert_eq!((driven.log.upgraded, driven.log.opened), (Some(Upgraded::default()), 1));
         assert!(driven.log.wire_bytes > sizes.iter().sum());
         driven.client.close(1000);
         assert_eq!(driven.until_end(), "closed");

@@ -7,6 +7,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 
 use harness::{Driven, against, scenario, serve};
+use loadgen::client::Upgraded;
 use loadgen::target::{Part, Target};
 use socket2::SockRef;
 use tungstenite::handshake::derive_accept_key;
@@ -185,7 +186,7 @@ fn a_deflated_bomb_ends_at_the_limit_and_garbage_as_broken() {
         own.target.deflate = true;
         let mut driven = Driven::new(&Target::of(&own).expect("right"), Part::Subscriber, 0, "t");
         assert_eq!(driven.until_end(), expected);
-        assert_eq!(driven.log.upgraded, Some(true));
+        assert_eq!(driven.log.upgraded, Some(Upgraded { deflate: true, resumed: false }));
         drop(driven);
         server.join().expect("no panic");
     }

@@ -67,10 +67,17 @@ impl Issuer {
 const NOW: (i32, i32) = (2020, 2090);
 
 fn server_config(identity: &Identity, clients: Option<RootCertStore>) -> ServerConfig {
+    server_config_of(identity, clients, rustls::ALL_VERSIONS)
+}
+
+fn server_config_of(
+    identity: &Identity,
+    clients: Option<RootCertStore>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("versions");
+    let builder =
+        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_protocol_versions(versions).expect("versions");
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(roots) => {
@@ -199,6 +206,36 @@ fn a_server_that_wants_a_certificate_gets_ours_or_the_cause_says_so() {
     with_own.target.tls.key = Some(issuer.file("own.key"));
     exchange(&with_own, 5, 64 << 10);
     assert_eq!(thread.join().expect("no panic"), Ok(()));
+}
+
+#[test]
+fn sessions_are_resumed_only_if_asked_for_and_each_ticket_once() {
+    let issuer = Issuer::new();
+    let identity = issuer.identity("localhost", NOW);
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for resumption in [true, false] {
+            let mut config = server_config_of(&identity, None, &[version]);
+            config.send_tls13_tickets = 1;
+            let mut resumed = Vec::new();
+            let mut target = None;
+            for _ in 0..3 {
+                // A server of its own each time; what it knows of sessions is shared, as all clones of a configuration do.
+                let (address, server) = greeter(config.clone(), 5);
+                let mut own = trusting(&issuer, address);
+                own.target.tls.resumption = resumption;
+                let target = target.get_or_insert_with(|| Target::of(&own).expect("a right scenario"));
+                target.address = address;
+                let mut driven = Driven::with(target, Part::Subscriber, 1, "t", 1 << 20, 64 << 10);
+                driven.until("the greeting", |driven| driven.log.messages.len() == 1);
+                resumed.push(driven.log.upgraded.expect("upgraded").resumed);
+                driven.client.push(b"e", true);
+                driven.client.flush().expect("taken");
+                driven.until("the end", |driven| driven.end.is_some());
+                assert_eq!(server.join().expect("no panic"), Ok(()));
+            }
+            assert_eq!(resumed, [false, resumption, resumption], "{version:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use harness::{DEADLINE, Driven, Node, scenario};
+use loadgen::client::Upgraded;
 use loadgen::scenario::{PublishVia, Scenario};
 use loadgen::target::{Dial, Line, Part, Publication, Target};
 use serde_json::{Value, json};
@@ -122,7 +123,11 @@ fn npm_ws_deflates_and_is_inflated_mixed_with_what_is_not_compressed() {
         for (message, size) in driven.log.messages.drain(..).zip(sizes) {
             assert!(message == vec![b'x'; size]);
         }
-        assert_eq!(driven.log.upgraded, Some(deflate));
+        assert_eq!(driven.log.upgraded, Some(Upgraded { deflate, resumed: false }));
+        // The server leaves what is shorter than 100 bytes as it is.
+        let inflated: Vec<usize> = driven.log.inflated.iter().map(|(_, payload)| *payload).collect();
+        assert_eq!(inflated, if deflate { sizes[3..].to_vec() } else { Vec::new() });
+        assert!(driven.log.inflated.iter().all(|(wire, payload)| wire < payload));
         assert_eq!(driven.log.wire_bytes < 10_000, deflate, "{}", driven.log.wire_bytes);
         let long = "echo ".repeat(1000);
         driven.say(long.as_bytes());

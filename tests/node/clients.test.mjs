@@ -151,7 +151,7 @@ test('twenty abrupt drops in a row disturb nobody', async () => {
   }
 });
 
-test('an offered compression is not taken', async () => {
+test('an offered compression is not taken unless the server is told so', async () => {
   const client = await open(freshTopic(), '', { perMessageDeflate: true });
   assert.equal(client.socket.extensions, '');
   client.send('a'.repeat(10_000));

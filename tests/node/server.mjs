@@ -19,7 +19,7 @@ export function binary() {
 }
 
 /** Starts a server on a free port; `stop()` ends it and throws if it has panicked. A first argument that is an object may
- * have `env`, more of the environment. */
+ * have `env`, more of the environment. Told of certificates, it is spoken to by https and wss. */
 export async function startServer(...args) {
   const { env } = typeof args[0] === 'object' ? args.shift() : {};
   const child = spawn(binary(), ['--listen', '127.0.0.1:0', '--shards', '2', ...args], {
@@ -28,19 +28,20 @@ export async function startServer(...args) {
   });
   let stderr = '';
   child.stderr.setEncoding('utf8').on('data', (text) => { stderr += text; });
-  const host = await new Promise((resolve, reject) => {
+  const [s, host] = await new Promise((resolve, reject) => {
     let stdout = '';
     child.stdout.setEncoding('utf8').on('data', (text) => {
       stdout += text;
-      const found = /http:\/\/(127\.0\.0\.1:\d+)[/\s]/.exec(stdout);
-      if (found) resolve(found[1]);
+      const found = /http(s?):\/\/(127\.0\.0\.1:\d+)[/\s]/.exec(stdout);
+      if (found) resolve(found.slice(1));
     });
     child.once('error', reject);
     child.once('exit', (code) => reject(new Error(`the server ended at once (${code}): ${stderr}`)));
   });
   return {
-    http: `http://${host}`,
-    ws: `ws://${host}`,
+    http: `http${s}://${host}`,
+    ws: `ws${s}://${host}`,
+    host,
     /** What it has logged so far. */
     log: () => stderr,
     async stop() {

@@ -100,6 +100,8 @@ pub fn header(first: u8, length: u64, mask: bool) -> Vec<u8> {
 pub struct Frame {
     /// The FIN bit.
     pub fin: bool,
+    /// RSV1: the message is compressed. Only on a connection that [takes](Raw::take_compressed) that.
+    pub rsv1: bool,
     /// The opcode.
     pub opcode: u8,
     /// The payload.
@@ -147,6 +149,8 @@ pub struct Raw {
     /// Received and not yet taken; what comes before `taken` is gone.
     buffer: Vec<u8>,
     taken: usize,
+    /// permessage-deflate was agreed on.
+    compressed: bool,
 }
 
 impl Raw {
@@ -181,7 +185,7 @@ impl Raw {
     pub fn of(stream: TcpStream, received: Vec<u8>) -> Self {
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         stream.set_write_timeout(Some(DEADLINE)).expect("a deadline can be set");
-        Self { stream, buffer: received, taken: 0 }
+        Self { stream, buffer: received, taken: 0, compressed: false }
     }
 
     /// Connects and becomes a WebSocket on this path.
@@ -212,6 +216,11 @@ impl Raw {
         let answer = self.read_head();
         assert_eq!(answer.status, 101, "{answer:?}");
         assert_eq!(answer.header("sec-websocket-accept"), Some(ACCEPT), "{answer:?}");
+    }
+
+    /// permessage-deflate was agreed on: frames may have RSV1 from now on.
+    pub fn take_compressed(&mut self) {
+        self.compressed = true;
     }
 
     /// Sends bytes.
@@ -411,9 +420,10 @@ impl Raw {
         let length = usize::try_from(length).expect("the server sends no giant frames");
         let payload = self.unread().get(start..start + length)?.to_vec();
         assert!(header.mask.is_none(), "a server must not mask");
-        assert!(!header.rsv1 && !header.rsv2 && !header.rsv3, "no extension was negotiated");
+        assert!((self.compressed || !header.rsv1) && !header.rsv2 && !header.rsv3, "no extension was negotiated");
         self.taken += start + length;
-        Some(Frame { fin: header.is_final, opcode: opcode_number(header.opcode), payload })
+        let opcode = opcode_number(header.opcode);
+        Some(Frame { fin: header.is_final, rsv1: header.rsv1, opcode, payload })
     }
 
     /// Waits for more bytes, or the end of the connection.

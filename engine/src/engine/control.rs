@@ -2,6 +2,7 @@
 //! upgraded ones back, and forgets topics that nobody needs.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -28,11 +29,13 @@ use crate::config::Settings;
 use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::net::client_address::{self, FORWARDING};
-use crate::net::handover::{Handover, HttpSocket};
+use crate::net::handover::Handover;
+use crate::net::http_socket::{HttpSocket, NoHandshake};
 use crate::net::takeover::Holding;
-use crate::net::tls::Security;
+use crate::net::tls::{ClientCertificate, Security};
 use crate::shard::inbox::{Adoption, Command};
-use crate::shard::{bad_header, log::Meter, shared::Shared, stop};
+use crate::shard::{agree_deflate, bad_header, log::Meter, shared::Shared, stop, take_deflate};
+use crate::ws::deflate::Agreed;
 use crate::ws::handshake::{self, check_upgrade, wants_upgrade};
 
 /// How long a route may take to answer, its request's body included.
@@ -40,7 +43,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests under way may take when the engine ends.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long a connection that has not asked anything yet may take to then.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
+pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// The smallest buffer hyper works with, in bytes; `head_bytes` below that are checked once a head is whole.
 const HTTP_BUFFER_MIN: usize = 8192;
 
@@ -51,7 +54,7 @@ type Decided<D> = Result<(D, Terms, Response<Body>), Box<Response<Body>>>;
 type Asked<D> = Result<(Decision<D>, Wanted), Box<Response<Body>>>;
 
 /// Where an HTTP request comes from: an extension of every request that the routes see.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     /// The address of the client: of the peer, or what a trusted proxy says it is.
     pub client: SocketAddr,
@@ -65,6 +68,10 @@ pub struct Arrival {
     pub forwarded: bool,
     /// Whether it came over a listener that is for HTTP only.
     pub private: bool,
+    /// Whether it came through TLS (`https://`). A request that a proxy has taken out of TLS did not.
+    pub tls: bool,
+    /// The certificate the client has shown in the TLS handshake, verified.
+    pub client_certificate: Option<Arc<ClientCertificate>>,
 }
 
 /// The control plane before it runs.
@@ -80,7 +87,7 @@ pub struct Plane<H: Handler> {
     pub engine: EngineHandle,
     handler: Arc<H>,
     /// What of refused upgrades has been logged lately.
-    told: Mutex<Meter>,
+    pub(super) told: Mutex<Meter>,
 }
 
 impl<H: Handler> Control<H> {
@@ -194,7 +201,7 @@ impl Drop for Counted {
 }
 
 /// Where a connection comes from and goes to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Route {
     peer: SocketAddr,
     /// The peer, or whom a PROXY header names.
@@ -204,6 +211,8 @@ struct Route {
     local: SocketAddr,
     /// It came over a listener for HTTP only.
     private: bool,
+    tls: bool,
+    certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Route {
@@ -219,7 +228,9 @@ impl Route {
             }
             None => self.client,
         };
-        Arrival { client, peer: self.peer, local: self.local, forwarded, private: self.private }
+        let client_certificate = self.certificate.clone();
+        let (peer, local, private, tls) = (self.peer, self.local, self.private, self.tls);
+        Arrival { client, peer, local, forwarded, private, tls, client_certificate }
     }
 }
 
@@ -232,17 +243,22 @@ pub async fn serve_connection<H: Handler>(
     mut farewell: watch::Receiver<()>,
 ) {
     let shared = plane.engine.shared().clone();
-    let Handover { stream, peer, client, proxied, counted, read } = handover;
+    let Handover { stream, tls, peer, client, proxied, counted, read } = handover;
     // An upgraded connection stays counted: it is a shard's from then on.
     let counted = Counted { shared: shared.clone(), client: counted.then_some(client.ip()), adopted: false };
     let counted = Arc::new(Mutex::new(counted));
-    let Ok(socket) = HttpSocket::new(stream, read) else { return };
+    let Ok(mut socket) = HttpSocket::new(stream, tls, read) else { return };
     let Ok(local) = socket.local_addr() else { return };
-    let route = Route { peer, client, proxied, local, private };
     let settings = shared.settings();
+    if !plane.greet(&mut socket, peer, &settings, farewell.clone()).await {
+        return;
+    }
+    let tls = socket.tls();
+    let certificate = tls.and_then(|tls| ClientCertificate::from_der(tls.peer_certificate()?)).map(Arc::new);
+    let route = Route { peer, client, proxied, local, private, tls: tls.is_some(), certificate };
     let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
-        let (plane, router, counted) = (plane.clone(), router.clone(), counted.clone());
+        let (plane, router, counted, route) = (plane.clone(), router.clone(), counted.clone(), route.clone());
         asked.notify_one();
         async move {
             let shared = plane.engine.shared();
@@ -293,9 +309,12 @@ pub async fn serve_connection<H: Handler>(
 
 /// Counts a connection that ended because of its head.
 fn note_head(shared: &Shared, ended: &Result<(), hyper::Error>) {
-    if let Err(error) = ended
-        && error.is_parse()
-    {
+    let Err(error) = ended else { return };
+    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    let told = source.and_then(|source| source.get_ref()?.downcast_ref::<NoHandshake>());
+    if let Some(NoHandshake::TlsOnPlain) = told {
+        shared.control.refusals[RefusalCause::TlsOnPlain as usize].add(1);
+    } else if error.is_parse() {
         let cause = if error.is_parse_too_large() { RefusalCause::HeadTooLarge } else { RefusalCause::MalformedHead };
         shared.control.refusals[cause as usize].add(1);
     }
@@ -369,7 +388,7 @@ impl<H: Handler> Plane<H> {
         let upgraded = hyper::upgrade::on(&mut request);
         let arrival = route.arrival(&request, settings);
         let decided = match self.ask(&request, &arrival, settings, &counted) {
-            Ok((decision, wanted)) => self.decide(decision, &wanted).await,
+            Ok((decision, wanted)) => self.decide(decision, wanted).await,
             Err(response) => Err(response),
         };
         match decided {
@@ -384,9 +403,10 @@ impl<H: Handler> Plane<H> {
             Ok((data, terms, response)) => {
                 self.engine.shared().control.upgrades.add(1);
                 let plane = self.clone();
+                let client = arrival.client;
                 tokio::spawn(async move {
                     let Ok(upgraded) = upgraded.await else { return };
-                    plane.give_back(upgraded, arrival.client, data, terms, &counted);
+                    plane.give_back(upgraded, client, data, terms, &counted);
                 });
                 response
             }
@@ -426,6 +446,7 @@ impl<H: Handler> Plane<H> {
             extend(response.headers_mut(), &error.extra_headers());
             response
         })?;
+        let agreed = agree_deflate(&head, settings).map_err(|error| refuse(400, "bad_upgrade", &error.to_string()))?;
         if !settings.origins.allows(&head) {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
@@ -433,11 +454,13 @@ impl<H: Handler> Plane<H> {
         if !counted.lock().claim(arrival.client.ip(), max) {
             return Err(self.too_many(arrival.client.ip(), max));
         }
-        let upgrade = Upgrade { request: head, peer: arrival.client, local: arrival.local, id: None };
+        let Arrival { client: peer, local, tls: is_tls, .. } = *arrival;
+        let certificate = arrival.client_certificate.as_deref();
+        let upgrade = Upgrade { request: head, peer, local, id: None, is_tls, certificate };
         let decision =
             catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))).map_err(|_| self.panicked())?;
         let protocols = head.protocols().map(str::to_owned).collect();
-        Ok((decision, Wanted { accept: key.accept(), protocols }))
+        Ok((decision, Wanted { accept: key.accept(), protocols, agreed }))
     }
 
     fn too_many(&self, client: IpAddr, max: usize) -> Box<Response<Body>> {
@@ -464,7 +487,7 @@ impl<H: Handler> Plane<H> {
     }
 
     /// What the handler has decided, once it has.
-    async fn decide(&self, decision: Decision<H::Data>, wanted: &Wanted) -> Decided<H::Data> {
+    async fn decide(&self, decision: Decision<H::Data>, wanted: Wanted) -> Decided<H::Data> {
         let decision = match decision {
             Decision::Later(later) => {
                 // A task of its own, so that a panic ends nothing but it.
@@ -498,7 +521,7 @@ impl<H: Handler> Plane<H> {
     ) {
         let Ok(parts) = upgraded.downcast::<TokioIo<HttpSocket>>() else { return };
         let mut rest = parts.read_buf.to_vec();
-        let Ok((stream, unread)) = parts.io.into_inner().into_parts() else { return };
+        let Ok((stream, tls, unread)) = parts.io.into_inner().into_parts() else { return };
         rest.extend_from_slice(&unread);
         let shared = self.engine.shared();
         let shards = shared.metrics.iter().enumerate();
@@ -507,7 +530,7 @@ impl<H: Handler> Plane<H> {
         let mut counted = counted.lock();
         let is_counted = counted.client.is_some();
         let data = Box::new(data);
-        let adoption = Adoption { stream, peer: client, counted: is_counted, data, terms, rest };
+        let adoption = Adoption { stream, tls, peer: client, counted: is_counted, data, terms, rest };
         let adopted = shared.inboxes.0[usize::from(first.shard)].command(Command::Adopt(adoption)).is_ok();
         if !adopted {
             // Its shard is overloaded: the peer sees the connection end, and the counter says why.
@@ -521,6 +544,7 @@ impl<H: Handler> Plane<H> {
 struct Wanted {
     accept: String,
     protocols: Vec<String>,
+    agreed: Option<Agreed>,
 }
 
 fn refuse(status: u16, code: &str, message: &str) -> Box<Response<Body>> {
@@ -528,16 +552,17 @@ fn refuse(status: u16, code: &str, message: &str) -> Box<Response<Body>> {
     Box::new(error(status, code, message))
 }
 
-fn accepted<D>(accept: Accept<D>, wanted: &Wanted) -> Decided<D> {
+fn accepted<D>(mut accept: Accept<D>, wanted: Wanted) -> Decided<D> {
     if let Some((name, _)) = bad_header(&accept.headers) {
         return Err(refuse(500, "refused", &format!("the program wants to send a header that is none: {name:?}")));
     }
+    take_deflate(&mut accept, wanted.agreed);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let mut own = vec![
         ("connection".to_owned(), "Upgrade".to_owned()),
         ("upgrade".to_owned(), "websocket".to_owned()),
-        ("sec-websocket-accept".to_owned(), wanted.accept.clone()),
+        ("sec-websocket-accept".to_owned(), wanted.accept),
     ];
     let chosen = accept.protocol.filter(|chosen| wanted.protocols.contains(chosen));
     own.extend(chosen.map(|protocol| ("sec-websocket-protocol".to_owned(), protocol)));

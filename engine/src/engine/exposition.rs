@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::close::{CloseCause, RefusalCause};
-use crate::metrics::{Count, Latencies, ShardMetrics};
+use crate::metrics::{Count, Latencies, ShardMetrics, TlsHandshakes};
 use crate::shard::shared::Shared;
 
 /// Upper bounds of the exported latency buckets, in microseconds: 1, 2.5, 5 in each decade from 10 µs to 10 s, then 20 s, 30 s, 60 s.
@@ -49,19 +49,26 @@ type Labels = [(&'static str, String)];
 type Read = fn(&ShardMetrics) -> &Count;
 
 /// Counters of each shard: name, help, where to read it.
-const COUNTERS: [(&str, &str, Read); 20] = [
+const COUNTERS: [(&str, &str, Read); 27] = [
     ("accepts", "TCP connections accepted", |m| &m.accepted),
     ("accept_errors", "Times accepting failed", |m| &m.accept_errors),
     ("upgrades", "WebSocket upgrades accepted", |m| &m.upgrades),
+    ("upgrades_deflated", "Upgrades that agreed on permessage-deflate", |m| &m.upgrades_deflated),
     ("http_handovers", "Connections that speak plain HTTP, handed to the control plane", |m| &m.handed_over),
     ("received_bytes", "Bytes received", |m| &m.bytes_in),
     ("sent_bytes", "Bytes sent", |m| &m.bytes_out),
     ("messages_received", "Messages received", |m| &m.messages_in),
+    ("inflated_messages", "Messages received compressed, and inflated", |m| &m.inflated_messages),
+    ("inflate_input_bytes", "Bytes of these messages as they came", |m| &m.inflate_input_bytes),
+    ("inflate_output_bytes", "Bytes of these messages as they were meant", |m| &m.inflate_output_bytes),
     ("messages_direct", "Messages for one connection, taken for sending", |m| &m.messages_direct),
     ("messages_direct_dropped", "Messages for one connection, dropped at its bound", |m| &m.messages_direct_dropped),
     ("pings_received", "Pings received", |m| &m.pings_in),
     ("pongs_received", "Pongs received", |m| &m.pongs_in),
     ("pings_sent", "Pings sent for silence", |m| &m.pings_out),
+    ("deflated_messages", "Messages compressed, publications once per encoding", |m| &m.deflated_messages),
+    ("deflate_input_bytes", "Bytes of their payloads before", |m| &m.deflate_input_bytes),
+    ("deflate_output_bytes", "Bytes of their payloads after", |m| &m.deflate_output_bytes),
     ("writes", "Writes to sockets", |m| &m.writes),
     ("writes_blocked", "Writes of which the socket took a part or nothing", |m| &m.writes_blocked),
     ("publishers_paused", "Times a publisher was not read from because an inbox was full", |m| &m.publishers_paused),
@@ -73,8 +80,9 @@ const COUNTERS: [(&str, &str, Read); 20] = [
 ];
 
 /// Gauges of each shard.
-const GAUGES: [(&str, &str, Read); 3] = [
+const GAUGES: [(&str, &str, Read); 4] = [
     ("tcp_connections", "TCP connections of the shard, those before their upgrade included", |m| &m.connections),
+    ("tls_connections", "TCP connections of the shard that speak TLS, handshakes included", |m| &m.tls_connections),
     ("connections", "WebSockets open", |m| &m.open),
     ("backlogged_connections", "Connections whose socket does not take what waits for it", |m| &m.backlogged),
 ];
@@ -84,6 +92,7 @@ impl Collector for Scrape {
         let shared = &*self.0;
         self.encode_shards(&mut encoder)?;
         self.encode_causes(&mut encoder)?;
+        self.encode_tls(&mut encoder)?;
         self.encode_topics(&mut encoder)?;
         counter(&mut encoder, "http_requests", "HTTP requests answered", shared.control.requests.get())?;
         counter(
@@ -152,6 +161,18 @@ impl Scrape {
             })
             .collect();
         counters(encoder, "refused", "Connections refused before they became WebSockets, by cause", &refused)
+    }
+
+    /// TLS handshakes of all shards and the control plane.
+    fn encode_tls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut sums = self.0.control.tls_handshakes.get();
+        for metrics in &self.0.metrics {
+            sums.iter_mut().zip(metrics.tls_handshakes.get()).for_each(|(sum, own)| *sum += own);
+        }
+        let labels =
+            |(version, resumed): (&str, &str)| [("version", version.to_owned()), ("resumed", resumed.to_owned())];
+        let rows: Vec<_> = TlsHandshakes::LABELS.into_iter().map(labels).zip(sums).collect();
+        counters(encoder, "tls_handshakes", "TLS handshakes completed", &rows)
     }
 
     /// Who comes in.

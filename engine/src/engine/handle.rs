@@ -335,6 +335,12 @@ impl EngineHandle {
         &self.0.http_addrs
     }
 
+    /// Whether TLS is spoken at one of these addresses.
+    #[must_use]
+    pub fn is_tls(&self, addr: &SocketAddr) -> bool {
+        self.0.tls_addrs.contains(addr)
+    }
+
     /// All metrics in the OpenMetrics text format, which Prometheus reads.
     #[must_use]
     pub fn metrics(&self) -> String {

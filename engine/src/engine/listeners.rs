@@ -61,6 +61,7 @@ pub fn open(wanted: Wanted, wanted_http: Wanted, shards: usize, settings: &Setti
         opened.occupied |= listeners.occupied;
         let shares = distribute(&listeners.sockets, shards)?;
         let security = listeners.security;
+        opened.note(listeners.addr, security);
         let holding = opened.hold(listeners);
         for (own, share) in opened.acceptors.iter_mut().zip(shares) {
             own.extend(share.into_iter().map(|socket| Acceptor::new(socket, Arc::clone(&holding), security)));
@@ -71,13 +72,32 @@ pub fn open(wanted: Wanted, wanted_http: Wanted, shards: usize, settings: &Setti
         opened.listening.http_addrs.push(listeners.addr);
         let own = listeners.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?;
         let security = listeners.security;
+        opened.note(listeners.addr, security);
         let holding = opened.hold(listeners);
         opened.http.extend(own.into_iter().map(|socket| (socket, Arc::clone(&holding), security)));
     }
     Ok(opened)
 }
 
+impl Wanted {
+    /// Whether something is to speak TLS.
+    #[must_use]
+    pub fn speaks_tls(&self) -> bool {
+        self.addrs
+            .iter()
+            .map(|(_, security)| security)
+            .chain(self.given.iter().map(|(_, _, security)| security))
+            .any(|security| *security == Security::Tls)
+    }
+}
+
 impl Opened {
+    fn note(&mut self, addr: SocketAddr, security: Security) {
+        if security == Security::Tls {
+            self.listening.tls_addrs.push(addr);
+        }
+    }
+
     fn hold(&mut self, listeners: Listeners) -> Arc<Holding> {
         let holding = Holding::new(listeners.addr, listeners.sockets, listeners.inherited);
         self.listening.holdings.push(Arc::clone(&holding));

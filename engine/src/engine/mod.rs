@@ -5,6 +5,7 @@
 mod connections;
 mod control;
 mod exposition;
+mod greeting;
 mod handle;
 mod listeners;
 mod private;
@@ -183,6 +184,10 @@ impl<H: Handler> EngineBuilder<H> {
         }
         let invalid = |message| io::Error::new(io::ErrorKind::InvalidInput, message);
         self.settings.check().map_err(invalid)?;
+        if self.tls.is_none() && (self.listen.speaks_tls() || self.listen_http.speaks_tls()) {
+            let message = "a listener that speaks TLS needs certificates: say which by `tls`";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         descriptors::make_room(self.settings.connections_max);
         let Opened { acceptors, http, offers, occupied, listening } =
             listeners::open(self.listen, self.listen_http, shards, &self.settings)?;

@@ -10,10 +10,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
 use super::control::{Plane, serve_connection};
+use crate::close::RefusalCause;
 use crate::handler::Handler;
 use crate::net::handover::Handover;
 use crate::net::takeover::Holding;
 use crate::net::tls::Security;
+use crate::shard::begin_tls;
 use crate::shard::ending::Phase;
 
 /// How soon it is tried again to accept after a failure.
@@ -28,7 +30,6 @@ pub async fn serve<H: Handler>(
     holding: Arc<Holding>,
     mut farewell: watch::Receiver<()>,
 ) {
-    let _ = security;
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     let mut news = plane.engine.shared().ending.news();
     let left = async {
@@ -42,7 +43,7 @@ pub async fn serve<H: Handler>(
     tokio::select! {
         () = left => {}
         _ = farewell.changed() => {}
-        () = accept_all(&plane, &router, &listener, &farewells) => {}
+        () = accept_all(&plane, &router, &listener, security, &farewells) => {}
     }
 }
 
@@ -50,6 +51,7 @@ async fn accept_all<H: Handler>(
     plane: &Arc<Plane<H>>,
     router: &Router,
     listener: &tokio::net::TcpListener,
+    security: Security,
     farewell: &watch::Receiver<()>,
 ) {
     let shared = plane.engine.shared();
@@ -63,11 +65,20 @@ async fn accept_all<H: Handler>(
             continue;
         };
         let Ok(stream) = stream.into_std() else { continue };
+        let tls = match begin_tls(shared, security) {
+            Ok(tls) => tls,
+            Err(why) => {
+                shared.control.refusals[RefusalCause::TlsHandshake as usize].add(1);
+                plane.tell_no_handshake(peer, RefusalCause::TlsHandshake, &why);
+                continue;
+            }
+        };
         shared.connections.fetch_add(1, Ordering::Relaxed);
         shared.http_connections.fetch_add(1, Ordering::Relaxed);
         let (plane, router, farewell) = (plane.clone(), router.clone(), farewell.clone());
         tokio::spawn(async move {
-            let handover = Handover { stream, peer, client: peer, proxied: false, counted: false, read: Vec::new() };
+            let handover =
+                Handover { stream, tls, peer, client: peer, proxied: false, counted: false, read: Vec::new() };
             serve_connection(plane, router, handover, true, farewell).await;
             drop(place);
         });

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use crate::config::ConnectionLimits;
 use crate::id::ConnectionId;
+use crate::net::tls::ClientCertificate;
+use crate::ws::deflate::Window;
 use crate::ws::handshake;
 
 /// A request to become a WebSocket, before it is answered.
@@ -16,6 +18,8 @@ pub struct Upgrade<'a> {
     pub(crate) peer: SocketAddr,
     pub(crate) local: SocketAddr,
     pub(crate) id: Option<ConnectionId>,
+    pub(crate) is_tls: bool,
+    pub(crate) certificate: Option<&'a ClientCertificate>,
 }
 
 impl<'a> Upgrade<'a> {
@@ -83,6 +87,19 @@ impl<'a> Upgrade<'a> {
         self.local
     }
 
+    /// Whether it came through TLS (`wss://`).
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// The certificate the client has shown in the TLS handshake. It has been verified against the authorities that were
+    /// configured; without any, nobody is asked for one.
+    #[must_use]
+    pub fn client_certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate
+    }
+
     /// The connection's name, if it is accepted; `None` for an upgrade on a connection that has carried HTTP before.
     #[must_use]
     pub fn id(&self) -> Option<ConnectionId> {
@@ -147,6 +164,7 @@ pub struct Accept<D> {
     pub(crate) protocol: Option<String>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) terms: Terms,
+    pub(crate) uncompressed: bool,
 }
 
 /// What an accepted connection has beside its data.
@@ -154,12 +172,14 @@ pub struct Accept<D> {
 pub(crate) struct Terms {
     pub(crate) subject: Option<Arc<str>>,
     pub(crate) limits: Option<Box<ConnectionLimits>>,
+    /// What may be sent to it compressed, if permessage-deflate was agreed on.
+    pub(crate) window: Option<Window>,
 }
 
 impl<D> Accept<D> {
     /// Accepts, with this data for the connection.
     pub fn new(data: D) -> Self {
-        Self { data, protocol: None, headers: Vec::new(), terms: Terms::default() }
+        Self { data, protocol: None, headers: Vec::new(), terms: Terms::default(), uncompressed: false }
     }
 
     /// Says whose connection it is, see [`Context::set_subject`].
@@ -185,6 +205,14 @@ impl<D> Accept<D> {
     #[must_use]
     pub fn protocol(mut self, protocol: Option<&str>) -> Self {
         self.protocol = protocol.map(Into::into);
+        self
+    }
+
+    /// Does without compression (permessage-deflate, RFC 7692) for this connection, though the settings have it and the client
+    /// offers it: for what is compressed already, or when secrets and what somebody else says come together in one message.
+    #[must_use]
+    pub fn uncompressed(mut self) -> Self {
+        self.uncompressed = true;
         self
     }
 

@@ -3,7 +3,7 @@
 //!
 //! A round may be left at any subscriber and resumed later; publications that come meanwhile join the visits not yet made.
 //! So what arrives together leaves together, whoever is behind the cursor gets it one round later, and nobody is always
-//! last. The frames of publications that wait together lie one after the other in one buffer per encoding, so that a visit
+//! last. The frames of publications that wait together lie one after the other in one buffer per form, so that a visit
 //! needs one plain `send`.
 //!
 //! The log is a window: what comes while it is full waits behind it. Invariants: offsets are consecutive; a publication leaves the log when the cursor has come back to where it
@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::encoding::{EncodingId, Encodings};
+use super::form::{Form, Frames};
 use super::publication::Publication;
 use super::topic::Topic;
 
@@ -37,7 +37,7 @@ struct Subscriber {
     slot: u32,
     /// Where the connection keeps this subscription.
     place: u32,
-    encoding: EncodingId,
+    form: Form,
     live: bool,
     /// The next offset it is to get.
     next: u64,
@@ -58,10 +58,10 @@ pub struct Buffers {
     ends: VecDeque<u64>,
 }
 
-/// The frames of the log in one encoding, end to end.
+/// The frames of the log in one form, end to end.
 #[derive(Debug)]
 struct Batch {
-    encoding: EncodingId,
+    form: Form,
     bytes: Vec<u8>,
     /// The position of `bytes[0]` since the batch began.
     base: u64,
@@ -123,8 +123,8 @@ impl Batch {
 pub struct Visit {
     /// The connection's slot on the shard.
     pub slot: u32,
-    /// The encoding it subscribed with.
-    pub encoding: EncodingId,
+    /// What its frames look like.
+    pub form: Form,
     /// The first offset.
     pub from: u64,
     /// One past the last offset.
@@ -231,8 +231,8 @@ impl Fanout {
 
     /// Adds a subscriber that gets everything from `next` on; its connection keeps the subscription at `place`. Returns its
     /// index, which [`remove`](Self::remove) wants.
-    pub fn add(&mut self, slot: u32, place: u32, encoding: EncodingId, next: u64) -> u32 {
-        self.subscribers.push(Subscriber { slot, place, encoding, live: true, next });
+    pub fn add(&mut self, slot: u32, place: u32, form: Form, next: u64) -> u32 {
+        self.subscribers.push(Subscriber { slot, place, form, live: true, next });
         self.live += 1;
         (self.subscribers.len() - 1) as u32
     }
@@ -321,12 +321,8 @@ impl Fanout {
         while self.log.back().is_some_and(|newest| !self.is_done(newest)) {
             let (first, end) = (self.first, self.end());
             let subscriber = &mut self.subscribers[self.cursor];
-            let visit = Visit {
-                slot: subscriber.slot,
-                encoding: subscriber.encoding,
-                from: subscriber.next.max(first),
-                to: end,
-            };
+            let visit =
+                Visit { slot: subscriber.slot, form: subscriber.form, from: subscriber.next.max(first), to: end };
             let wanted = subscriber.live && visit.from < end;
             subscriber.next = subscriber.next.max(end);
             self.advance(&mut moved);
@@ -396,7 +392,7 @@ impl Fanout {
             return None;
         }
         subscriber.next = end;
-        Some(Visit { slot: subscriber.slot, encoding: subscriber.encoding, from, to: end })
+        Some(Visit { slot: subscriber.slot, form: subscriber.form, from, to: end })
     }
 
     /// The publications of a visit.
@@ -405,7 +401,7 @@ impl Fanout {
     }
 
     /// The bytes of a visit, in one piece if that is worth it.
-    pub fn burst(&mut self, visit: Visit, encodings: &Encodings, spare: &mut Vec<Buffers>) -> Burst<'_> {
+    pub fn burst(&mut self, visit: Visit, frames: &mut Frames<'_>, spare: &mut Vec<Buffers>) -> Burst<'_> {
         if visit.to > self.end() {
             return Burst::Pieces;
         }
@@ -413,12 +409,12 @@ impl Fanout {
             return Burst::Pieces;
         }
         if visit.to - visit.from == 1 {
-            return Burst::Whole(self.publication(visit.from).encode(visit.encoding, encodings));
+            return Burst::Whole(self.publication(visit.from).encode(visit.form, frames));
         }
         if self.large > 0 {
             return Burst::Pieces;
         }
-        let batch = self.batch(visit.encoding, encodings, spare);
+        let batch = self.batch(visit.form, frames, spare);
         let (start, end) = (self.batches[batch].start_of(visit.from), self.batches[batch].start_of(visit.to));
         if end - start > BATCH_BYTES_MAX {
             return Burst::Pieces;
@@ -427,18 +423,18 @@ impl Fanout {
         Burst::Whole(&batch.bytes[(start - batch.base) as usize..(end - batch.base) as usize])
     }
 
-    /// The batch of an encoding, complete up to the newest publication.
-    fn batch(&mut self, encoding: EncodingId, encodings: &Encodings, spare: &mut Vec<Buffers>) -> usize {
-        let index = self.batches.iter().position(|batch| batch.encoding == encoding).unwrap_or_else(|| {
+    /// The batch of a form, complete up to the newest publication.
+    fn batch(&mut self, form: Form, frames: &mut Frames<'_>, spare: &mut Vec<Buffers>) -> usize {
+        let index = self.batches.iter().position(|batch| batch.form == form).unwrap_or_else(|| {
             let Buffers { bytes, ends } = spare.pop().unwrap_or_default();
-            self.batches.push(Batch { encoding, bytes, base: 0, first: self.first, start: 0, ends });
+            self.batches.push(Batch { form, bytes, base: 0, first: self.first, start: 0, ends });
             self.batches.len() - 1
         });
         let batch = &mut self.batches[index];
         batch.trim(self.first);
         let missing = (batch.next_offset() - self.first) as usize;
         for logged in self.log.range(missing..) {
-            batch.append(logged.publication.encode(encoding, encodings));
+            batch.append(logged.publication.encode(form, frames));
         }
         index
     }

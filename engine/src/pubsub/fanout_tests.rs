@@ -7,13 +7,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::ConnectionId;
+use crate::pubsub::EncodingId;
+use crate::pubsub::form::tests::{Maker, encodings, form, seen};
 use crate::pubsub::publication::{Epoch, Now};
 use crate::pubsub::settings::TopicSettings;
-use crate::ws::{Message, frame};
+use crate::ws::Message;
 
 #[derive(Debug, Clone)]
 enum Op {
-    Join,
+    Join(Form),
     /// One of those present.
     Leave(usize),
     /// Payload length; whether one of those present is left out.
@@ -25,7 +27,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => Just(Op::Join),
+        3 => form().prop_map(Op::Join),
         2 => any::<usize>().prop_map(Op::Leave),
         4 => (prop_oneof![9 => 0_usize..200, 1 => Just(BATCHED_FRAME_BYTES_MAX + 1)], prop::option::weighted(0.2, any::<usize>()))
             .prop_map(|(length, except)| Op::Publish(length, except)),
@@ -38,6 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Debug)]
 struct Member {
     index: u32,
+    form: Form,
     /// The next offset it must get.
     next: u64,
 }
@@ -49,6 +52,7 @@ struct Model {
     joined: u32,
     done: u64,
     spare: Vec<Buffers>,
+    maker: Maker,
 }
 
 impl Model {
@@ -64,6 +68,7 @@ impl Model {
             joined: 0,
             done: 0,
             spare: Vec::new(),
+            maker: Maker::new(1),
         }
     }
 
@@ -76,11 +81,11 @@ impl Model {
         (!slots.is_empty()).then(|| slots[seed % slots.len()])
     }
 
-    fn join(&mut self) {
+    fn join(&mut self, form: Form) {
         let (slot, next) = (self.joined, self.end());
         self.joined += 1;
-        let index = self.fanout.add(slot, slot + 7, EncodingId::RAW, next);
-        self.members.insert(slot, Member { index, next });
+        let index = self.fanout.add(slot, slot + 7, form, next);
+        self.members.insert(slot, Member { index, form, next });
     }
 
     fn leave(&mut self, slot: u32) {
@@ -96,8 +101,8 @@ impl Model {
     fn publish(&mut self, length: usize, except: Option<u32>) {
         let payload = vec![self.published.len() as u8; length];
         let except = except.map(|slot| ConnectionId { shard: 0, slot, generation: 0 });
-        let encodings = Encodings::default();
-        let mut publication = Publication::new("t".into(), Message::Binary(&payload), &encodings).without(except);
+        let publication = Publication::new("t".into(), Message::Binary(&payload), &encodings(), 100);
+        let mut publication = publication.without(except);
         publication.sequence(Epoch(1), self.end(), Now::default(), 1);
         let publication = Arc::new(publication);
         self.published.push(publication.clone());
@@ -118,12 +123,20 @@ impl Model {
         let left_out = wanted.iter().any(|p| p.except().is_some_and(|id| id.slot == visit.slot));
         let pieces: Vec<u64> = self.fanout.publications(visit).map(|p| p.offset()).collect();
         assert_eq!(pieces, (visit.from..visit.to).collect::<Vec<_>>());
-        match self.fanout.burst(visit, &Encodings::default(), &mut self.spare) {
+        assert_eq!(visit.form, member.form);
+        match self.fanout.burst(visit, &mut self.maker.frames(), &mut self.spare) {
             Burst::Whole(bytes) => {
                 assert!(!left_out, "nobody is sent what it is left out of");
-                let mut expected = Vec::new();
-                wanted.iter().for_each(|p| frame::put_data(&mut expected, p.opcode(), p.payload()));
-                assert_eq!(bytes, expected);
+                let messages = seen(bytes, visit.form.window);
+                assert_eq!(messages.len(), wanted.len());
+                for (message, publication) in messages.iter().zip(wanted) {
+                    assert!(message.payload.ends_with(publication.payload()));
+                    let label = usize::from(visit.form.encoding != EncodingId::RAW) * "label ".len();
+                    assert_eq!(message.payload.len(), label + publication.payload().len());
+                }
+                // What is left of a piece that the socket has not taken whole is found by the lengths of its frames.
+                let lengths = wanted.iter().map(|publication| publication.encoded(visit.form).len());
+                assert_eq!(lengths.sum::<usize>(), bytes.len());
             }
             Burst::Pieces => assert!(left_out || wanted.len() > 1 || visit.to > window),
         }
@@ -153,7 +166,7 @@ impl Model {
 
     fn apply(&mut self, op: Op) {
         match op {
-            Op::Join => self.join(),
+            Op::Join(form) => self.join(form),
             Op::Leave(seed) => {
                 if let Some(slot) = self.pick(seed) {
                     self.leave(slot);
@@ -211,7 +224,7 @@ proptest! {
 #[test]
 fn what_comes_during_a_round_joins_the_visits_not_yet_made() {
     let mut model = Model::new();
-    (0..10).for_each(|_| model.join());
+    (0..10).for_each(|_| model.join(Form::default()));
     model.publish(8, None);
     assert_eq!(model.visit(4), 4);
     model.publish(8, None);
@@ -222,7 +235,7 @@ fn what_comes_during_a_round_joins_the_visits_not_yet_made() {
 #[test]
 fn a_round_ends_though_new_publications_never_cease() {
     let mut model = Model::new();
-    (0..10).for_each(|_| model.join());
+    (0..10).for_each(|_| model.join(Form::default()));
     for _ in 0..1000 {
         model.publish(8, None);
         model.visit(3);
@@ -234,7 +247,7 @@ fn a_round_ends_though_new_publications_never_cease() {
 #[test]
 fn nobody_is_always_first_or_last() {
     let mut model = Model::new();
-    (0..7).for_each(|_| model.join());
+    (0..7).for_each(|_| model.join(Form::default()));
     let mut firsts = [0; 7];
     for _ in 0..700 {
         model.publish(8, None);

@@ -222,7 +222,7 @@ mod tests {
     use crate::ws::Message;
 
     fn publication(offset: u64, nanos: u64) -> Arc<Publication> {
-        let mut publication = Publication::new("t".into(), Message::Binary(&[0; 98]), &Encodings::default());
+        let mut publication = Publication::new("t".into(), Message::Binary(&[0; 98]), &Encodings::default(), 0);
         publication.sequence(Epoch(1), offset, Now { nanos, unix_ms: 0 }, 0);
         Arc::new(publication)
     }
@@ -264,7 +264,7 @@ mod tests {
         let mut history = History::new(Arc::default());
         let kept = settings(9, 150, 0);
         history.append(publication(1, 0), &kept);
-        let mut large = Publication::new("t".into(), Message::Binary(&[0; 200]), &Encodings::default());
+        let mut large = Publication::new("t".into(), Message::Binary(&[0; 200]), &Encodings::default(), 0);
         large.sequence(Epoch(1), 2, Now::default(), 0);
         history.append(Arc::new(large), &kept);
         assert!(history.is_empty());

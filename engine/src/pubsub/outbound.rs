@@ -14,7 +14,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::encoding::EncodingId;
+use super::form::Form;
 use super::publication::Publication;
 use super::settings::DeliveryPolicy;
 use super::tally::DropReason;
@@ -50,7 +50,7 @@ pub enum Enqueued {
 
 #[derive(Debug)]
 enum Frame {
-    Shared(Arc<Publication>, EncodingId),
+    Shared(Arc<Publication>, Form),
     Own(Box<[u8]>),
     /// Dropped; the place is kept until the queue is closed up.
     Hole,
@@ -73,7 +73,7 @@ struct Entry {
 impl Entry {
     fn bytes(&self) -> &[u8] {
         match &self.frame {
-            Frame::Shared(publication, encoding) => publication.encoded(*encoding),
+            Frame::Shared(publication, form) => publication.encoded(*form),
             Frame::Own(bytes) => bytes,
             Frame::Hole => &[],
         }
@@ -188,8 +188,8 @@ impl Outbound {
         (self.lanes.len() - 1) as u32
     }
 
-    fn push_lane(&mut self, publication: &Arc<Publication>, encoding: EncodingId, kind: Kind, lane: u32) {
-        self.push(Frame::Shared(publication.clone(), encoding), kind);
+    fn push_lane(&mut self, publication: &Arc<Publication>, form: Form, kind: Kind, lane: u32) {
+        self.push(Frame::Shared(publication.clone(), form), kind);
         let lane = &mut self.lanes[lane as usize];
         lane.entries += 1;
         lane.topic.tally(lane.shard).queued.add(1);
@@ -201,13 +201,13 @@ impl Outbound {
         topic: &Arc<Topic>,
         shard: usize,
         publication: &Arc<Publication>,
-        encoding: EncodingId,
+        form: Form,
         written: usize,
     ) {
         debug_assert!(self.entries.is_empty() && self.written == 0);
         let lane = self.lane(topic, shard);
-        self.count_live(lane, publication.encoded(encoding).len());
-        self.push_lane(publication, encoding, Kind::Live { lane }, lane);
+        self.count_live(lane, publication.encoded(form).len());
+        self.push_lane(publication, form, Kind::Live { lane }, lane);
         self.written = written;
     }
 
@@ -219,15 +219,15 @@ impl Outbound {
         topic: &Arc<Topic>,
         shard: usize,
         publication: &Arc<Publication>,
-        encoding: EncodingId,
+        form: Form,
         bounds: Bounds,
     ) -> bool {
-        if !self.is_empty() && !self.fits(publication.encoded(encoding).len(), bounds) {
+        if !self.is_empty() && !self.fits(publication.encoded(form).len(), bounds) {
             return false;
         }
         let lane = self.lane(topic, shard);
         topic.tally(shard).replayed.add(1);
-        self.push_lane(publication, encoding, Kind::Replay { lane }, lane);
+        self.push_lane(publication, form, Kind::Replay { lane }, lane);
         true
     }
 
@@ -243,13 +243,13 @@ impl Outbound {
         topic: &Arc<Topic>,
         shard: usize,
         publication: &Arc<Publication>,
-        encoding: EncodingId,
+        form: Form,
         bounds: Bounds,
         now_nanos: u64,
     ) -> Enqueued {
         let settings = topic.settings();
         let policy = settings.policy;
-        let size = publication.encoded(encoding).len();
+        let size = publication.encoded(form).len();
         let lane = self.lane(topic, shard);
         if policy == DeliveryPolicy::Conflate {
             self.conflate(lane, publication);
@@ -283,7 +283,7 @@ impl Outbound {
             keys.insert(publication.key().map(Into::into), at);
         }
         self.count_live(lane, size);
-        self.push_lane(publication, encoding, Kind::Live { lane }, lane);
+        self.push_lane(publication, form, Kind::Live { lane }, lane);
         Enqueued::Queued
     }
 
@@ -348,9 +348,9 @@ impl Outbound {
         let lane = &mut self.lanes[lane as usize];
         lane.entries -= 1;
         lane.topic.tally(lane.shard).queued.sub(1);
-        if let (true, Frame::Shared(publication, encoding)) = (live, frame) {
+        if let (true, Frame::Shared(publication, form)) = (live, frame) {
             lane.messages -= 1;
-            lane.bytes -= publication.encoded(*encoding).len();
+            lane.bytes -= publication.encoded(*form).len();
             lane.forget_key(publication, at);
         }
     }
@@ -431,6 +431,20 @@ impl Outbound {
             }
         }
         count
+    }
+
+    /// Puts what is at the front behind `out`, at most so many bytes, in however many pieces.
+    pub fn gather(&self, out: &mut Vec<u8>, mut most: usize) {
+        let mut skip = self.written;
+        for entry in &self.entries {
+            let frame = &entry.bytes()[skip..];
+            let length = frame.len().min(most);
+            out.extend_from_slice(&frame[..length]);
+            (skip, most) = (0, most - length);
+            if most == 0 {
+                return;
+            }
+        }
     }
 
     /// The socket has taken so many bytes. `sent` is told the ticket of each direct message, `published` the time of each

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pubsub::encoding::Encodings;
+use crate::pubsub::form::tests::{Maker, encodings, form, seen};
 use crate::pubsub::publication::{Epoch, Now};
 use crate::pubsub::settings::TopicSettings;
 use crate::pubsub::tally::Deliveries;
@@ -21,6 +21,8 @@ enum Op {
     /// Topic, payload length, key.
     Publish(usize, usize, Option<u8>),
     Replay(usize, usize),
+    /// From now on publications are encoded so, at this level, if they are so long: the settings have changed.
+    Encode(Form, u8, usize),
     Direct(usize),
     Control,
     /// The socket takes so many bytes.
@@ -33,6 +35,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => (0_usize..3, 0_usize..300, prop::option::of(0_u8..4)).prop_map(|(t, l, k)| Op::Publish(t, l, k)),
         1 => (0_usize..3, 0_usize..300).prop_map(|(t, l)| Op::Replay(t, l)),
+        1 => (form(), 1_u8..=9, 0_usize..300).prop_map(|(form, level, min)| Op::Encode(form, level, min)),
         2 => (0_usize..300).prop_map(Op::Direct),
         1 => Just(Op::Control),
         4 => (0_usize..2000).prop_map(Op::Write),
@@ -53,6 +56,9 @@ struct Queue {
     /// What the socket must still get, if nothing is dropped: frames of control and direct messages, in order.
     undroppable: VecDeque<Vec<u8>>,
     alive: bool,
+    form: Form,
+    deflate_min_bytes: usize,
+    maker: Maker,
 }
 
 impl Queue {
@@ -85,6 +91,9 @@ impl Queue {
             wire: Vec::new(),
             undroppable: VecDeque::new(),
             alive: true,
+            form: Form::default(),
+            deflate_min_bytes: 0,
+            maker: Maker::new(3),
         }
     }
 
@@ -95,10 +104,11 @@ impl Queue {
         let mut payload = format!("{topic}:{}:", self.offsets[topic]).into_bytes();
         payload.resize(payload.len() + length, b'x');
         let key = key.map(|key| key.to_string());
-        let publication =
-            Publication::new(self.topics[topic].name().clone(), Message::Binary(&payload), &Encodings::default());
+        let (name, message) = (self.topics[topic].name().clone(), Message::Binary(&payload));
+        let publication = Publication::new(name, message, &encodings(), self.deflate_min_bytes);
         let mut publication = publication.with_key(key.as_deref());
         publication.sequence(Epoch(1), self.offsets[topic], Now { nanos: self.nanos, unix_ms: 0 }, 1);
+        publication.encode(self.form, &mut self.maker.frames());
         Arc::new(publication)
     }
 
@@ -109,7 +119,7 @@ impl Queue {
                 let nanos = self.nanos;
                 let topic = self.topics[topic].clone();
                 self.offered += 1;
-                let outcome = self.outbound.push_live(&topic, 0, &publication, EncodingId::RAW, BOUNDS, nanos);
+                let outcome = self.outbound.push_live(&topic, 0, &publication, self.form, BOUNDS, nanos);
                 if outcome == Enqueued::Overflow {
                     assert_eq!(topic.settings().policy, DeliveryPolicy::Disconnect);
                     topic.tally(0).discarded.add(1);
@@ -119,7 +129,18 @@ impl Queue {
             Op::Replay(topic, length) => {
                 let publication = self.publication(topic, length, None);
                 let topic = self.topics[topic].clone();
-                let _ = self.outbound.push_replay(&topic, 0, &publication, EncodingId::RAW, BOUNDS);
+                let _ = self.outbound.push_replay(&topic, 0, &publication, self.form, BOUNDS);
+            }
+            Op::Encode(form, level, min) => {
+                self.form = form;
+                self.deflate_min_bytes = min;
+                self.maker.deflater.level = level;
+                // Others ask for other forms of what waits here.
+                for entry in &self.outbound.entries {
+                    if let Frame::Shared(publication, _) = &entry.frame {
+                        publication.encode(form, &mut self.maker.frames());
+                    }
+                }
             }
             Op::Direct(length) => {
                 let frame = vec![b'd'; length + 2];
@@ -200,7 +221,10 @@ impl Queue {
                         126 => (4, usize::from(u16::from_be_bytes([self.wire[at + 2], self.wire[at + 3]]))),
                         length => (2, usize::from(length)),
                     };
-                    let payload = std::str::from_utf8(&self.wire[at + header..at + header + length]).unwrap();
+                    let whole = &self.wire[at..at + header + length];
+                    let payload = seen(whole, Some(crate::ws::deflate::Window::MAX)).remove(0).payload;
+                    let payload = std::str::from_utf8(&payload).unwrap();
+                    let payload = payload.strip_prefix("label ").unwrap_or(payload);
                     let mut parts = payload.split(':');
                     let topic: usize = parts.next().unwrap().parse().unwrap();
                     let offset: u64 = parts.next().unwrap().parse().unwrap();

@@ -1,4 +1,5 @@
-//! What is published: payload, place in its topic's order, and its bytes on the wire, made once per encoding.
+//! What is published: payload, place in its topic's order, and its bytes on the wire, made once per encoding, and compressed
+//! once per encoding.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -9,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::encoding::{EncodingId, Encodings};
+use super::form::{Form, Frames, is_within};
 use crate::id::ConnectionId;
 use crate::ws::{Message, Opcode, frame};
 
@@ -101,13 +103,19 @@ pub struct Publication {
     except: Option<ConnectionId>,
     /// The frames of the other encodings, each built by whoever needs it first.
     encoded: Box<[OnceLock<Bytes>]>,
+    /// Whether it is long enough to be compressed. Said once, so that which frame a subscriber gets never changes, though
+    /// settings may while it waits in some queue.
+    deflatable: bool,
+    /// The frames that were compressed, made likewise.
+    deflated: OnceLock<Box<Deflated>>,
     /// Shards that have not finished their fan-out.
     shards_left: AtomicU32,
 }
 
 impl Publication {
-    /// A message on its way to the sequencer. The payload is copied once, behind the header of its raw frame.
-    pub(crate) fn new(topic: Arc<str>, message: Message<'_>, encodings: &Encodings) -> Self {
+    /// A message on its way to the sequencer. The payload is copied once, behind the header of its raw frame. It is
+    /// compressed for those who want that if it has so many bytes.
+    pub(crate) fn new(topic: Arc<str>, message: Message<'_>, encodings: &Encodings, deflate_min_bytes: usize) -> Self {
         let payload = message.payload();
         let header = frame::header_len(payload.len());
         let mut bytes = Vec::with_capacity(header + payload.len());
@@ -123,6 +131,8 @@ impl Publication {
             key: None,
             except: None,
             encoded: (1..encodings.len()).map(|_| OnceLock::new()).collect(),
+            deflatable: payload.len() >= deflate_min_bytes,
+            deflated: OnceLock::new(),
             shards_left: AtomicU32::new(0),
         }
     }
@@ -215,22 +225,62 @@ impl Publication {
         self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 
-    /// The frame of an encoding; built at its first use.
-    pub(crate) fn encode(&self, id: EncodingId, encodings: &Encodings) -> &Bytes {
-        match self.encoded.get(id.index().wrapping_sub(1)) {
+    /// The frame of a form; built at its first use. It is the same from then on, whatever `frames` says.
+    pub(crate) fn encode(&self, form: Form, frames: &mut Frames<'_>) -> &Bytes {
+        let id = form.encoding;
+        let plain = match self.encoded.get(id.index().wrapping_sub(1)) {
             None => &self.frame,
-            Some(slot) => slot.get_or_init(|| encodings.frame(id, self)),
+            Some(slot) => slot.get_or_init(|| frames.encodings.frame(id, self)),
+        };
+        if !self.is_deflated(form, plain) {
+            return plain;
+        }
+        let mut place = &self.deflated;
+        loop {
+            let deflated = place.get_or_init(|| Box::new(Deflated::of(id, plain, frames)));
+            if deflated.encoding == id {
+                return &deflated.frame;
+            }
+            place = &deflated.next;
         }
     }
 
-    /// The frame of an encoding that has been built; the raw frame otherwise.
-    pub(crate) fn encoded(&self, id: EncodingId) -> &Bytes {
-        self.encoded.get(id.index().wrapping_sub(1)).and_then(OnceLock::get).unwrap_or(&self.frame)
+    /// The frame of a form that has been built; the raw frame otherwise.
+    pub(crate) fn encoded(&self, form: Form) -> &Bytes {
+        let id = form.encoding;
+        let plain = self.encoded.get(id.index().wrapping_sub(1)).and_then(OnceLock::get).unwrap_or(&self.frame);
+        if !self.is_deflated(form, plain) {
+            return plain;
+        }
+        let all = std::iter::successors(self.deflated.get(), |deflated| deflated.next.get());
+        let mut own = all.filter(|deflated| deflated.encoding == id);
+        own.next().map_or(plain, |deflated| &deflated.frame)
+    }
+
+    /// Whether a subscriber gets the compressed frame (which may be the plain one, if that is smaller).
+    fn is_deflated(&self, form: Form, plain: &[u8]) -> bool {
+        form.window.is_some_and(|window| self.deflatable && is_within(window, frame::split(plain).1.len()))
     }
 
     /// A shard has reached all its subscribers; true for the last one.
     pub(crate) fn shard_done(&self) -> bool {
         self.shards_left.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+}
+
+/// A publication's frame in one encoding, compressed, or the plain one if that is smaller; and behind it those of others,
+/// in the order they were wanted.
+struct Deflated {
+    encoding: EncodingId,
+    frame: Bytes,
+    next: OnceLock<Box<Self>>,
+}
+
+impl Deflated {
+    fn of(encoding: EncodingId, plain: &Bytes, frames: &mut Frames<'_>) -> Self {
+        let (opcode, payload) = frame::split(plain);
+        let deflated = frames.deflater.frame(opcode, payload, frames.metrics);
+        Self { encoding, frame: deflated.map_or_else(|| plain.clone(), Bytes::from), next: OnceLock::new() }
     }
 }
 
@@ -258,9 +308,9 @@ mod tests {
     fn the_payload_is_kept_once_behind_its_header() {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let payload = vec![b'x'; length];
-            let publication = Publication::new("t".into(), Message::Binary(&payload), &Encodings::default());
+            let publication = Publication::new("t".into(), Message::Binary(&payload), &Encodings::default(), 0);
             assert_eq!(publication.payload(), payload);
-            assert_eq!(publication.encode(EncodingId::RAW, &Encodings::default()).len(), publication.weight());
+            assert_eq!(publication.encoded(Form::default()).len(), publication.weight());
         }
     }
 }

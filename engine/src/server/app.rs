@@ -65,7 +65,9 @@ impl App {
         let is_local = is_local(request.peer(), request.local(), request);
         let verdict = self.auth.judge(&state, &credentials);
         let auth = self.auth.clone();
-        let entry = Entry { auth, state, kind, credentials, is_local, protocol: choose_protocol(request) };
+        let certified = self.auth.by_certificate(&state, request.client_certificate());
+        let protocol = choose_protocol(request);
+        let entry = Entry { auth, state, kind, credentials, certified, is_local, protocol };
         Ok(match verdict {
             Ok(Verdict::Known(identity)) => entry.admit(Some(identity)),
             Ok(Verdict::Nobody) => entry.admit(None),
@@ -136,6 +138,8 @@ struct Entry {
     state: Arc<State>,
     kind: Kind,
     credentials: Credentials,
+    /// Who it is by the certificate it has shown, if it has; a token says more.
+    certified: Option<Arc<Identity>>,
     /// Whether it comes from this machine itself.
     is_local: bool,
     protocol: Option<String>,
@@ -144,7 +148,8 @@ struct Entry {
 impl Entry {
     /// Lets in who is known, and who may come without a token or send one later.
     fn admit(self, known: Option<Arc<Identity>>) -> Decision<Client> {
-        let member = known.or_else(|| self.auth.without_token(&self.state, self.is_local));
+        let shown = known.or_else(|| self.certified.clone());
+        let member = shown.or_else(|| self.auth.without_token(&self.state, self.is_local));
         let refused = match (&member, &self.kind) {
             (None, _) if self.state.settings().timeout.is_zero() => Some(Denied::NoToken),
             (None, _) | (Some(_), Kind::Native) => None,

@@ -12,6 +12,7 @@
 //! | [`http`] | the HTTP API, the page to try it, static files |
 //! | [`orders`] | what the API does for connections: subscribes, unsubscribes, sends |
 //! | [`sys`] | the topics `$sys.…`: how the server is, every second; [`stats_line`] shows it in the terminal |
+//! | [`tls`] | certificates and keys: as configured, read, and told about |
 //! | [`json`] | how a publication is written as JSON, for all of them |
 //! | [`query`] | query parameters, strictly |
 //! | [`service_manager`] | sockets from systemd, and what it is told |
@@ -34,6 +35,7 @@ pub mod raw;
 pub mod service_manager;
 pub mod stats_line;
 pub mod sys;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -44,7 +46,8 @@ pub use auth::{Auth, AuthSettings};
 pub use config::{Config, Refused, Task};
 
 use self::config::reload::Reloads;
-use crate::{Context, Engine, EngineBuilder, NameError, Pattern, TopicRules};
+use self::config::renewal;
+use crate::{Context, Engine, EngineBuilder, NameError, Pattern, Security, TopicRules};
 
 /// The longest key of a publication, in bytes.
 pub const KEY_BYTES_MAX: usize = 255;
@@ -88,11 +91,22 @@ pub fn prepare(config: &Config) -> Result<(EngineBuilder<App>, Arc<Reloads>), St
             engine.event("server.config", || shown);
             site.auth.add_metrics(&engine);
             sys::start(&engine, sys_interval);
+            if let Some(reloads) = &site.reloads {
+                renewal::start(&engine, Arc::clone(reloads));
+            }
             http::router(engine, site)
         });
     let builder = if config.events { builder.events(events::sink(move || looked_at.checks_tokens())) } else { builder };
-    let builder = config.api_listen.into_iter().fold(builder, EngineBuilder::http_listen);
-    Ok((config.listen.iter().copied().fold(builder, EngineBuilder::listen), reloads))
+    let builder = config.certificates.iter().fold(builder, |builder, own| builder.tls(own.tls.clone()));
+    let builder = config.api_listen.iter().fold(builder, |builder, api| match config.security(api) {
+        Security::Plain => builder.http_listen(api.addr),
+        Security::Tls => builder.http_listen_tls(api.addr),
+    });
+    let builder = config.listen.iter().fold(builder, |builder, listen| match config.security(listen) {
+        Security::Plain => builder.listen(listen.addr),
+        Security::Tls => builder.listen_tls(listen.addr),
+    });
+    Ok((builder, reloads))
 }
 
 /// The settings of topics, at the start and at every reload.

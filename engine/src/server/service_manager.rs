@@ -12,8 +12,14 @@ use socket2::{Domain, SockRef, Type};
 use super::Config;
 use crate::{EngineBuilder, EngineHandle, Handler, Security};
 
-/// The name (`FileDescriptorName=`) of sockets that are for HTTP only.
-const HTTP_NAME: &str = "http";
+/// What a socket is for by its name (`FileDescriptorName=`): whether only for HTTP, and whether it speaks TLS, where the name
+/// says so. Others speak it if there are certificates.
+const NAMES: [(&str, bool, Security); 4] = [
+    ("http", true, Security::Plain),
+    ("https", true, Security::Tls),
+    ("ws", false, Security::Plain),
+    ("wss", false, Security::Tls),
+];
 /// How often the status is told, if no watchdog wants to hear from us more often.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// What ends may take beside the times that are set, before a stop counts as failed.
@@ -22,10 +28,10 @@ const STOP_MARGIN: Duration = Duration::from_secs(15);
 /// The sockets that a service manager listens on for us.
 #[derive(Debug, Default)]
 pub struct Sockets {
-    /// For everything.
-    pub main: Vec<TcpListener>,
+    /// For everything, and what they speak if their name says so.
+    pub main: Vec<(TcpListener, Option<Security>)>,
     /// For HTTP only.
-    pub http: Vec<TcpListener>,
+    pub http: Vec<(TcpListener, Security)>,
 }
 
 impl Sockets {
@@ -43,7 +49,11 @@ impl Sockets {
             let own = borrowed.try_clone_to_owned()?;
             let listener = listener(own)
                 .map_err(|error| invalid(&format!("the socket '{name}' is no listening TCP socket: {error}")))?;
-            if name == HTTP_NAME { sockets.http.push(listener) } else { sockets.main.push(listener) }
+            match NAMES.into_iter().find(|(known, _, _)| *known == name) {
+                Some((_, true, security)) => sockets.http.push((listener, security)),
+                Some((_, false, security)) => sockets.main.push((listener, Some(security))),
+                None => sockets.main.push((listener, None)),
+            }
         }
         Ok(sockets)
     }
@@ -53,19 +63,35 @@ impl Sockets {
     /// # Errors
     /// One of them would expose what the configuration does not want to be; a sentence.
     pub fn give_to<H: Handler>(self, builder: EngineBuilder<H>, config: &Config) -> Result<EngineBuilder<H>, String> {
-        config.check_exposure(&addresses(&self.main)?)?;
-        let exposed = addresses(&self.http)?.into_iter().find(|address| !address.ip().to_canonical().is_loopback());
+        config.check_exposure(&addresses(self.main.iter().map(|(socket, _)| socket))?)?;
+        let said = self.main.iter().filter_map(|(_, said)| *said).chain(self.http.iter().map(|(_, said)| *said));
+        if !config.tls.is_on() && said.into_iter().any(|said| said == Security::Tls) {
+            return Err(
+                "a socket of the service manager is called 'wss' or 'https', but there is no certificate to show: set \
+                        tls_cert and tls_key"
+                    .into(),
+            );
+        }
+        let exposed = addresses(self.http.iter().map(|(socket, _)| socket))?
+            .into_iter()
+            .find(|address| !address.ip().to_canonical().is_loopback());
         if let (Some(address), None, false) = (exposed, &config.auth.api_token, config.open) {
             return Err(format!(
-                "the socket '{HTTP_NAME}' of the service manager is {address}: anyone who can reach it could do everything; \
+                "the socket for HTTP of the service manager is {address}: anyone who can reach it could do everything; \
                  set api_token_file, or say 'open' if that is wanted"
             ));
         }
         let builder = if self.main.is_empty() { builder } else { builder.no_listen() };
         let builder = if self.http.is_empty() { builder } else { builder.no_http_listen() };
-        let builder =
-            self.main.into_iter().fold(builder, |builder, socket| builder.listener(socket, true, Security::Plain));
-        Ok(self.http.into_iter().fold(builder, |builder, socket| builder.http_listener(socket, true, Security::Plain)))
+        let unsaid = config.tls.security();
+        let builder = self
+            .main
+            .into_iter()
+            .fold(builder, |builder, (socket, said)| builder.listener(socket, true, said.unwrap_or(unsaid)));
+        Ok(self
+            .http
+            .into_iter()
+            .fold(builder, |builder, (socket, security)| builder.http_listener(socket, true, security)))
     }
 }
 
@@ -78,8 +104,8 @@ fn listener(descriptor: OwnedFd) -> io::Result<TcpListener> {
     Ok(descriptor.into())
 }
 
-fn addresses(listeners: &[TcpListener]) -> Result<Vec<SocketAddr>, String> {
-    let addresses: io::Result<_> = listeners.iter().map(TcpListener::local_addr).collect();
+fn addresses<'a>(listeners: impl Iterator<Item = &'a TcpListener>) -> Result<Vec<SocketAddr>, String> {
+    let addresses: io::Result<_> = listeners.map(TcpListener::local_addr).collect();
     addresses.map_err(|error| error.to_string())
 }
 

@@ -5,6 +5,7 @@
 //! All of this is for newcomers, and has its share of a turn ([`Shard::see_to_newcomers`]): who is connected is served first,
 //! however many want to come in.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -16,14 +17,18 @@ use super::Shard;
 use super::admission::{Entry, Waiting};
 use super::connection::{Connection, ProxyHeader, State};
 use super::core::{Core, ticks_of};
+use super::shared::Shared;
 use super::stop;
 use crate::close::RefusalCause;
-use crate::config::ClientAddress;
+use crate::config::{ClientAddress, Settings};
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
 use crate::net::client_address;
 use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::proxy_protocol::{self, Proxied};
+use crate::net::tls::session::{NOT_SPOKEN, TURNED_AWAY, is_client_hello};
+use crate::net::tls::{ClientCertificate, Security, TlsSession};
+use crate::ws::deflate::{self, Agreed, MalformedOffer};
 use crate::ws::handshake::{
     HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
     put_accept, put_response, wants_upgrade,
@@ -38,6 +43,8 @@ const ACCEPTS_PER_HEAD: usize = 2;
 const NEWCOMERS_BYTES: usize = 1 << 20;
 /// When those may come back who were refused because there are too many, in seconds.
 const RETRY_S: u64 = 5;
+/// What is said to somebody who does not speak TLS where only that is understood.
+pub const NOT_TLS: &str = "this address speaks TLS: its URLs begin with https:// and wss://";
 /// Why a head is refused, the status and the message.
 type HeadRefusal = (RefusalCause, u16, String);
 
@@ -65,10 +72,11 @@ impl<H: Handler> Shard<H> {
     /// Accepts one connection, of one listener after the other; false if there is none, or none can be accepted now.
     fn accept_one(&mut self) -> bool {
         while let Some(listener) = self.accepting.first().copied().filter(|_| !self.exhausted) {
+            let security = self.acceptors[listener].security();
             match self.acceptors[listener].accept() {
-                Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
+                Accepted::Connection(stream, peer) => self.core.welcome(stream, peer, security),
                 Accepted::NoDescriptor(stream, alone) => {
-                    self.core.turn_away_without_descriptor(stream);
+                    self.core.turn_away_without_descriptor(stream, security);
                     self.acceptors[listener].lay_aside();
                     drop(alone);
                 }
@@ -105,12 +113,13 @@ impl<H: Handler> Shard<H> {
     /// far as here is let in, whatever the limits.
     pub(super) fn accept_all(&mut self) {
         for acceptor in self.acceptors.iter_mut().filter(|acceptor| !acceptor.is_left_to_others()) {
+            let security = acceptor.security();
             // As many as the queue can hold, and those that fail on the way.
             for _ in 0..2 * BACKLOG {
                 match acceptor.accept() {
-                    Accepted::Connection(stream, peer) => self.core.welcome(stream, peer),
+                    Accepted::Connection(stream, peer) => self.core.welcome(stream, peer, security),
                     Accepted::NoDescriptor(stream, alone) => {
-                        self.core.turn_away_without_descriptor(stream);
+                        self.core.turn_away_without_descriptor(stream, security);
                         acceptor.lay_aside();
                         drop(alone);
                     }
@@ -156,12 +165,19 @@ impl<H: Handler> Shard<H> {
             let (status, headers, message) = self.core.too_many(client);
             return self.core.refuse(slot, RefusalCause::PerIp, status, &headers, &message);
         }
-        if length < bytes.len() {
-            self.take_whole_head(slot, &mut bytes[length..]);
+        if length == bytes.len() {
+            return;
         }
+        if self.core.at(slot).tls.is_some() {
+            return self.take_cipher(slot, &mut bytes[length..]);
+        }
+        self.take_whole_head(slot, &mut bytes[length..]);
     }
 
     fn take_whole_head(&mut self, slot: u32, bytes: &mut [u8]) {
+        if self.core.at(slot).tls.is_none() && is_client_hello(bytes) {
+            return self.core.refuse_tls(slot);
+        }
         let parsed = {
             let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
             let most = self.core.settings.headers_max.min(HEADERS_MAX);
@@ -200,6 +216,13 @@ impl<H: Handler> Shard<H> {
                 return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
             }
         };
+        let agreed = match agree_deflate(request, &self.core.settings) {
+            Ok(agreed) => agreed,
+            Err(error) => {
+                let answer = error_answer("bad_upgrade", &error.to_string(), 400, &[]);
+                return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
+            }
+        };
         if !self.core.settings.origins.allows(request) {
             let message = "this Origin is not allowed";
             return Verdict::Refuse(
@@ -216,9 +239,12 @@ impl<H: Handler> Shard<H> {
             return Verdict::Refuse(RefusalCause::PerIp, answer);
         }
         self.core.watch_upgrade(slot, request);
-        let upgrade = Upgrade { request: *request, peer: client, local, id: Some(self.core.id(slot)) };
+        let tls = &self.core.connections[slot as usize].tls;
+        let certificate = tls.as_ref().and_then(|tls| ClientCertificate::from_der(tls.peer_certificate()?));
+        let (id, is_tls) = (Some(self.core.id(slot)), tls.is_some());
+        let upgrade = Upgrade { request: *request, peer: client, local, id, is_tls, certificate: certificate.as_ref() };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
-            Ok(Decision::Accept(accept)) => accepted(accept, &key, request),
+            Ok(Decision::Accept(accept)) => accepted(accept, &key, request, agreed),
             // The control plane waits for it, and asks again whose it is.
             Ok(Decision::Later(_)) => {
                 self.core.disclaim(slot, peer);
@@ -244,7 +270,11 @@ impl<H: Handler> Shard<H> {
         }
         let core = &mut self.core;
         core.leave_gate(slot);
+        core.unbook_pending(slot);
+        let tls = core.take_tls(slot);
         let mut connection = core.connections.remove(slot as usize);
+        // Of the handshake something may still be on its way to the client: the session has it.
+        core.metrics().backlogged.sub(u64::from(connection.behind));
         let _ = core.registry.deregister(&mut connection.stream);
         core.generations[slot as usize] = core.generations[slot as usize].wrapping_add(1) & 0x00ff_ffff;
         core.metrics().connections.sub(1);
@@ -253,7 +283,7 @@ impl<H: Handler> Shard<H> {
         let proxied = connection.proxy_header == ProxyHeader::Seen;
         let peer = if proxied { connection.stream.peer_addr().unwrap_or(client) } else { client };
         let read = bytes.to_vec();
-        let handover = Handover { stream: connection.stream.into(), peer, client, proxied, counted, read };
+        let handover = Handover { stream: connection.stream.into(), tls, peer, client, proxied, counted, read };
         if !core.shared.handover.send(handover) {
             // The control plane has ended: so will this shard.
             core.tell_refused(client, RefusalCause::HttpBusy, 0, "the control plane has ended");
@@ -263,6 +293,19 @@ impl<H: Handler> Shard<H> {
     }
 }
 
+/// What somebody's TLS begins with, if he speaks it.
+///
+/// # Errors
+/// It cannot be begun; the text says why.
+pub fn begin_tls(shared: &Shared, security: Security) -> Result<Option<Box<TlsSession>>, String> {
+    if security == Security::Plain {
+        return Ok(None);
+    }
+    let tls = shared.tls.load();
+    let tls = tls.as_ref().ok_or("there is no certificate to be shown")?;
+    TlsSession::new(tls.config()).map(|session| Some(Box::new(session))).map_err(|error| error.to_string())
+}
+
 /// What becomes of a request.
 enum Verdict<D> {
     Upgrade { data: D, terms: Terms, answer: Vec<u8> },
@@ -270,16 +313,46 @@ enum Verdict<D> {
     Http,
 }
 
-fn accepted<D>(accept: Accept<D>, key: &UpgradeKey<'_>, request: &Request<'_>) -> Verdict<D> {
+fn accepted<D>(
+    mut accept: Accept<D>,
+    key: &UpgradeKey<'_>,
+    request: &Request<'_>,
+    agreed: Option<Agreed>,
+) -> Verdict<D> {
     if let Some((name, _)) = bad_header(&accept.headers) {
         let message = format!("the program wants to send a header that is none: {name:?}");
         let answer = error_answer(RefusalCause::Application.label(), &message, 500, &[]);
         return Verdict::Refuse(RefusalCause::Application, answer);
     }
+    take_deflate(&mut accept, agreed);
     let protocol = accept.protocol.as_deref().filter(|chosen| request.protocols().any(|offered| offered == *chosen));
     let mut answer = Vec::with_capacity(160);
     put_accept(&mut answer, key, protocol, &accept.headers);
     Verdict::Upgrade { data: accept.data, terms: accept.terms, answer }
+}
+
+/// What can be agreed on of what a client offers (RFC 7692), if compression is on; else the header is not looked at.
+///
+/// # Errors
+/// The header is malformed.
+pub fn agree_deflate(request: &Request<'_>, settings: &Settings) -> Result<Option<Agreed>, MalformedOffer> {
+    const NAME: &str = "sec-websocket-extensions";
+    if !settings.deflate {
+        return Ok(None);
+    }
+    let mut all = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(NAME));
+    if all.any(|header| std::str::from_utf8(header.value).is_err()) {
+        return Err(MalformedOffer);
+    }
+    deflate::negotiate(request.headers_named(NAME))
+}
+
+/// Takes what was agreed on into the answer and the terms of the connection, unless the program does without.
+pub fn take_deflate<D>(accept: &mut Accept<D>, agreed: Option<Agreed>) {
+    if let Some(Agreed { window, answer }) = agreed.filter(|_| !accept.uncompressed) {
+        accept.terms.window = Some(window);
+        accept.headers.push(("Sec-WebSocket-Extensions".into(), answer));
+    }
 }
 
 /// The first header that may not be sent.
@@ -293,7 +366,8 @@ fn refusal_answer(refusal: &Refusal) -> Vec<u8> {
     answer
 }
 
-fn error_answer(code: &str, message: &str, status: u16, headers: &[(String, String)]) -> Vec<u8> {
+/// A whole answer with the JSON of every error; the connection is closed with it.
+pub fn error_answer(code: &str, message: &str, status: u16, headers: &[(String, String)]) -> Vec<u8> {
     let body = serde_json::json!({ "code": code, "message": message }).to_string();
     let mut answer = Vec::with_capacity(256);
     put_response(&mut answer, status, headers, "application/json", body.as_bytes(), true);
@@ -316,23 +390,23 @@ fn secs(duration: Duration) -> u64 {
 
 impl Core {
     /// A connection has been accepted: is there a place for it, and does it have to wait?
-    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn welcome(&mut self, stream: TcpStream, peer: SocketAddr, security: Security) {
         self.metrics().accepted.add(1);
         let limit = self.settings.connections_max;
         if self.shared.connections.fetch_add(1, Ordering::Relaxed) >= limit {
             self.shared.connections.fetch_sub(1, Ordering::Relaxed);
             let message = format!("there are {limit} connections, which is connections_max");
             let answer = busy_answer(RefusalCause::Capacity, 503, RETRY_S, &message);
-            return self.turn_away(stream, RefusalCause::Capacity, &answer);
+            return self.turn_away(stream, security, RefusalCause::Capacity, &answer);
         }
         let counted = !client_address::is_told_later(&self.settings, peer.ip());
         if counted && !self.shared.addresses.enter(peer.ip(), self.settings.connections_per_ip_max) {
             self.shared.release_connection(None);
             let (status, _, message) = self.too_many(peer);
             let answer = busy_answer(RefusalCause::PerIp, status, RETRY_S, &message);
-            return self.turn_away(stream, RefusalCause::PerIp, &answer);
+            return self.turn_away(stream, security, RefusalCause::PerIp, &answer);
         }
-        let waiting = self.waiting(stream, peer, counted);
+        let waiting = self.waiting(stream, peer, counted, security);
         if self.shared.is_stopping() {
             return self.seat(waiting, false);
         }
@@ -367,9 +441,13 @@ impl Core {
 
     /// Somebody is let in: a connection from now on.
     fn seat(&mut self, waiting: Waiting, inside: bool) {
-        let Waiting { stream, peer, counted, .. } = waiting;
+        let Waiting { stream, peer, counted, security, .. } = waiting;
+        let tls = match begin_tls(&self.shared, security) {
+            Ok(tls) => tls,
+            Err(why) => return self.turn_away_unseated(stream, peer, counted, inside, &why),
+        };
         let mut connection = Connection::new(stream, peer, 0, self.tick());
-        (connection.inside, connection.counted) = (inside, counted);
+        (connection.inside, connection.counted, connection.tls) = (inside, counted, tls);
         if !counted && self.settings.client_address == ClientAddress::ProxyProtocol {
             connection.proxy_header = ProxyHeader::Awaited;
         }
@@ -385,20 +463,43 @@ impl Core {
         }
     }
 
+    /// Somebody was let in, but cannot become a connection.
+    fn turn_away_unseated(&mut self, mut stream: TcpStream, peer: SocketAddr, counted: bool, inside: bool, why: &str) {
+        self.tell_refused(peer, RefusalCause::TlsHandshake, 0, why);
+        let _ = stream.write(&TURNED_AWAY);
+        self.shared.release_connection(counted.then(|| peer.ip()));
+        if inside {
+            self.leave_gate_unseated();
+        }
+    }
+
+    /// Something else than TLS is spoken where only that is understood: it is answered in the clear.
+    pub(super) fn refuse_plain(&mut self, slot: u32) {
+        drop(self.take_tls(slot));
+        self.refuse(slot, RefusalCause::PlainOnTls, 400, &[], NOT_TLS);
+    }
+
+    /// TLS is spoken where nobody understands it.
+    fn refuse_tls(&mut self, slot: u32) {
+        let why = "this address does not speak TLS: its URLs begin with http:// and ws://";
+        self.tell_refused(self.connections[slot as usize].peer, RefusalCause::TlsOnPlain, 0, why);
+        self.part_with(slot, NOT_SPOKEN.to_vec());
+    }
+
     /// Sends somebody off who cannot be admitted; when to come back is spread by half of it, so that not all come at once.
     fn send_off(&mut self, waiting: Waiting, wait: Duration, message: &str) {
-        let Waiting { stream, peer, counted, .. } = waiting;
+        let Waiting { stream, peer, counted, security, .. } = waiting;
         self.shared.release_connection(counted.then(|| peer.ip()));
         let least = secs(wait).max(1);
         let retry = least + u64::from(peer.port()) % (least / 2 + 2);
         let answer = busy_answer(RefusalCause::AcceptQueue, 503, retry, message);
-        self.turn_away(stream, RefusalCause::AcceptQueue, &answer);
+        self.turn_away(stream, security, RefusalCause::AcceptQueue, &answer);
     }
 
-    fn turn_away_without_descriptor(&mut self, stream: TcpStream) {
+    fn turn_away_without_descriptor(&mut self, stream: TcpStream, security: Security) {
         let cause = RefusalCause::FileDescriptors;
         let answer = busy_answer(cause, 503, RETRY_S, "no file descriptor is left");
-        self.turn_away(stream, cause, &answer);
+        self.turn_away(stream, security, cause, &answer);
         // They hold descriptors for politeness only.
         self.part_with_all();
     }
@@ -491,7 +592,11 @@ impl Core {
         if u64::from(since) < ticks_of(limit) {
             return self.check_after(slot, limit);
         }
-        let message = format!("the head of the request did not come within {} ms", limit.as_millis());
+        let what = match &self.connections[slot as usize].tls {
+            Some(tls) if !tls.is_open() => "TLS handshake was not completed",
+            _ => "head of the request did not come",
+        };
+        let message = format!("the {what} within {} ms", limit.as_millis());
         self.refuse(slot, RefusalCause::HandshakeTimeout, 408, &[], &message);
     }
 }

@@ -68,8 +68,7 @@ impl Actions for Acting<'_> {
     }
 
     fn pending(&self) -> Pending {
-        let outbound = &self.core.connections[self.slot as usize].outbound;
-        outbound.as_ref().map(|o| Pending { messages: o.messages(), bytes: o.bytes() }).unwrap_or_default()
+        self.core.connections[self.slot as usize].pending()
     }
 
     fn send(&mut self, message: Message<'_>, ticket: Option<u64>) -> SendOutcome {

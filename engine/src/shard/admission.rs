@@ -16,6 +16,8 @@ use smallvec::SmallVec;
 use super::core::Core;
 use crate::close::RefusalCause;
 use crate::config::Settings;
+use crate::net::tls::Security;
+use crate::net::tls::session::TURNED_AWAY;
 
 /// What may come at once under `accepts_per_s`: as many as in this time.
 const BURST_NANOS: u64 = 1_000_000_000;
@@ -195,6 +197,7 @@ pub struct Waiting {
     pub stream: TcpStream,
     pub peer: SocketAddr,
     pub counted: bool,
+    pub security: Security,
     /// When he came, in nanoseconds.
     since: u64,
 }
@@ -209,8 +212,8 @@ struct Parting {
 
 impl Core {
     /// Somebody has come just now.
-    pub(super) fn waiting(&self, stream: TcpStream, peer: SocketAddr, counted: bool) -> Waiting {
-        Waiting { stream, peer, counted, since: self.now.nanos }
+    pub(super) fn waiting(&self, stream: TcpStream, peer: SocketAddr, counted: bool, security: Security) -> Waiting {
+        Waiting { stream, peer, counted, security, since: self.now.nanos }
     }
 
     /// Somebody has to wait: he is in the line already.
@@ -289,12 +292,22 @@ impl Core {
         }
     }
 
-    /// Answers somebody there is no place for. What the socket does not take is lost; it is kept open for a moment, as
-    /// closing it on a request that is still coming would be a reset that takes the answer with it.
-    pub(super) fn turn_away(&mut self, mut stream: TcpStream, cause: RefusalCause, answer: &[u8]) {
+    /// Answers somebody there is no place for: a handshake for no more than that would cost what there is none of, so who speaks
+    /// TLS gets an alert. What the socket does not take is lost; it is kept open for a moment, as closing it on a request
+    /// that is still coming would be a reset that takes the answer with it.
+    pub(super) fn turn_away(
+        &mut self,
+        mut stream: TcpStream,
+        security: Security,
+        cause: RefusalCause,
+        mut answer: &[u8],
+    ) {
         use std::io::{Read, Write};
         let nowhere = ([0, 0, 0, 0], 0).into();
         self.tell_answered(stream.peer_addr().unwrap_or(nowhere), cause, answer);
+        if security == Security::Tls {
+            answer = &TURNED_AWAY;
+        }
         let mut request = [0; 2048];
         let _ = stream.read(&mut request);
         let _ = stream.write(answer);

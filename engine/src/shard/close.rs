@@ -123,7 +123,7 @@ impl Core {
 
     /// The logical end: no subscriptions, no messages, the handler is told; of messages it tracks and that are not written
     /// yet, first. Exactly once for every open connection.
-    fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
+    pub(super) fn conclude(&mut self, slot: u32, cause: CloseCause, code: u16, reason: &str) {
         self.leave_all(slot);
         self.drop_stash(slot);
         let connection = self.at(slot);
@@ -144,22 +144,42 @@ impl Core {
         self.read_again(slot);
         let id = self.id(slot);
         let Self { connections, calls, .. } = self;
-        if let Some(outbound) = &mut connections[slot as usize].outbound {
-            outbound.take_tickets(|ticket| calls.push_back((id, Call::Sent(ticket, false))));
+        let connection = &mut connections[slot as usize];
+        let mut lost = |ticket| calls.push_back((id, Call::Sent(ticket, false)));
+        connection.rare().unconfirmed.drain(..).for_each(&mut lost);
+        if let Some(outbound) = &mut connection.outbound {
+            outbound.take_tickets(lost);
         }
         self.call(slot, Call::Close);
     }
 
     /// Drops what waits.
-    fn discard(&mut self, slot: u32, keep_begun: bool) {
+    pub(super) fn discard(&mut self, slot: u32, keep_begun: bool) {
         if let Some(outbound) = &mut self.at(slot).outbound {
             outbound.discard(keep_begun);
         }
         self.book_pending(slot);
     }
 
+    /// Nothing more is said but what is on its way already, and our side is shut.
+    pub(super) fn shut_down(&mut self, slot: u32) {
+        let tick = self.tick() as u32;
+        let connection = self.at(slot);
+        connection.state = State::Flushing;
+        connection.pinged_tick = tick;
+        if connection.blocked {
+            self.check_after(slot, self.settings.close_timeout);
+        } else {
+            self.caught_up(slot);
+        }
+    }
+
     /// All is written: our side is shut, and the peer is given a moment to shut its own.
     pub fn linger(&mut self, slot: u32) {
+        if !self.say_goodbye(slot) {
+            // The connection has ended, or comes here again when that is written, too.
+            return;
+        }
         let tick = self.tick() as u32;
         let connection = self.at(slot);
         connection.state = State::Lingering;
@@ -185,6 +205,7 @@ impl Core {
         self.discard(slot, false);
         self.unbook_pending(slot);
         self.forget_inbound(slot);
+        drop(self.take_tls(slot));
         let behind = self.at(slot).behind;
         if behind {
             self.metrics().backlogged.sub(1);
@@ -219,11 +240,19 @@ impl Core {
     /// Sends a whole answer and closes.
     pub fn answer_and_close(&mut self, slot: u32, cause: RefusalCause, answer: Vec<u8>) {
         self.tell_answered(self.connections[slot as usize].peer, cause, &answer);
+        self.part_with(slot, answer);
+    }
+
+    /// Says the last word to somebody who does not become a WebSocket. As long as TLS is not open, an answer cannot be given.
+    pub(super) fn part_with(&mut self, slot: u32, last: Vec<u8>) {
         self.leave_gate(slot);
-        self.outbound(slot).push_control(answer);
         let connection = self.at(slot);
-        connection.state = State::Flushing;
         connection.rare = None;
+        if connection.tls.as_ref().is_some_and(|tls| !tls.is_open()) {
+            return self.shut_down(slot);
+        }
+        connection.state = State::Flushing;
+        self.outbound(slot).push_control(last);
         self.mark_dirty(slot);
         self.check_after(slot, LINGER);
     }

@@ -10,9 +10,12 @@ use smallvec::SmallVec;
 use super::rate::Rates;
 use crate::close::CloseCause;
 use crate::config::ConnectionLimits;
+use crate::handler::Pending;
+use crate::net::tls::TlsSession;
 use crate::pubsub::outbound::Outbound;
 use crate::pubsub::{EncodingId, Pattern};
 use crate::ws::Opcode;
+use crate::ws::deflate::Window;
 use crate::ws::session::{Role, Session};
 
 /// Where a connection stands in its life.
@@ -108,6 +111,8 @@ pub struct Rare {
     pub subject: Option<Arc<str>>,
     /// Limits of its own.
     pub limits: Option<Box<ConnectionLimits>>,
+    /// Tickets of messages that are encrypted, of which the socket has not taken all.
+    pub unconfirmed: Vec<u64>,
     /// The handler's timers.
     pub timers: SmallVec<[HandlerTimer; 1]>,
 }
@@ -154,6 +159,10 @@ pub struct Connection {
     /// Counted among the connections of its client's address, which is `peer`.
     pub counted: bool,
     pub proxy_header: ProxyHeader,
+    /// What it has room for when it inflates, if permessage-deflate was agreed on.
+    pub window: Option<Window>,
+    /// `None` in the clear.
+    pub tls: Option<Box<TlsSession>>,
     pub session: Session,
     pub outbound: Option<Box<Outbound>>,
     pub subscriptions: SmallVec<[Subscription; 1]>,
@@ -179,7 +188,7 @@ pub struct Connection {
 }
 
 /// What an idle connection costs besides its socket: part of the promise of 600 bytes.
-const _: () = assert!(std::mem::size_of::<Connection>() <= 176);
+const _: () = assert!(std::mem::size_of::<Connection>() <= 184);
 
 impl Connection {
     /// A connection that has just been accepted.
@@ -202,6 +211,8 @@ impl Connection {
             inside: false,
             counted: false,
             proxy_header: ProxyHeader::None,
+            window: None,
+            tls: None,
             session: Session::new(Role::Server),
             outbound: None,
             subscriptions: SmallVec::new(),
@@ -229,7 +240,23 @@ impl Connection {
     #[cfg(test)]
     pub fn inbound_bytes(&self) -> usize {
         let stash = self.rare.as_ref().and_then(|rare| rare.stash.as_ref());
-        self.session.held_bytes() + stash.map_or(0, Stash::held_bytes)
+        let tls = self.tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        tls + self.session.held_bytes() + stash.map_or(0, Stash::held_bytes)
+    }
+
+    /// Ciphertext that its socket has not taken, in bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.tls.as_ref().map_or(0, |tls| tls.kept_bytes().len())
+    }
+
+    /// What waits to be written, ciphertext included.
+    #[must_use]
+    pub fn pending(&self) -> Pending {
+        let queued = self.outbound.as_ref().map(|o| Pending { messages: o.messages(), bytes: o.bytes() });
+        let mut pending = queued.unwrap_or_default();
+        pending.bytes += self.kept_bytes();
+        pending
     }
 
     /// What few connections have; made when first needed.
@@ -241,6 +268,12 @@ impl Connection {
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.deferred > 0 || self.retrying || self.throttled
+    }
+
+    /// Whether something was read that has not been handled yet.
+    #[must_use]
+    pub fn has_stash(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| rare.stash.is_some())
     }
 
     /// The subscription at an entry of the shard.

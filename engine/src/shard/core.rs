@@ -17,11 +17,13 @@ use super::inbox::{Adoption, Inbox, Item, Word};
 use super::log::CauseLog;
 use super::shared::Shared;
 use super::timer::{Due, TICK_MS, Timer, Wheel};
+use super::transport::Sealing;
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::id::ConnectionId;
 use crate::metrics::ShardMetrics;
 use crate::pubsub::fanout::{Buffers, Fanout};
+use crate::pubsub::form::Deflater;
 use crate::pubsub::outbound::Outbound;
 use crate::pubsub::publication::Now;
 
@@ -94,8 +96,12 @@ pub struct Core {
     pub pending_delta: isize,
     /// Bytes that may still be read in this turn.
     pub read_budget: usize,
+    /// Buffers for what is encrypted.
+    pub sealing: Sealing,
     /// Buffers for batches that are not in use.
     pub spare: Vec<Buffers>,
+    /// Compresses for all connections of the shard.
+    pub deflater: Deflater,
     /// Boxed as in the connections, so that a queue changes hands by its pointer.
     #[allow(clippy::vec_box)]
     pool: Vec<Box<Outbound>>,
@@ -106,6 +112,7 @@ impl Core {
         let shared = engine.shared().clone();
         let now = shared.clock.now();
         let settings = shared.settings();
+        let deflater = Deflater::new(settings.deflate_level);
         Self {
             shard,
             engine,
@@ -133,7 +140,9 @@ impl Core {
             rearming: None,
             pending_delta: 0,
             read_budget: 0,
+            sealing: Sealing::default(),
             spare: Vec::new(),
+            deflater,
             pool: Vec::new(),
         }
     }
@@ -184,7 +193,10 @@ impl Core {
         if self.registry.register(&mut connection.stream, token, interest).is_err() {
             return None;
         }
+        let (held, speaks_tls) = connection.tls.as_ref().map_or((0, false), |tls| (tls.held_bytes(), true));
         entry.insert(connection);
+        self.book_inbound(0, held);
+        self.metrics().tls_connections.add(u64::from(speaks_tls));
         self.metrics().connections.add(1);
         self.watch(
             slot,

@@ -1,7 +1,6 @@
 //! From the inbox to the sockets: publications go to the logs of their topics, commands are carried out, and then the
 //! subscribers are visited, a few topics' worth at a time, within the budget of the turn.
 
-use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -158,32 +157,38 @@ impl Core {
             self.enqueue_visit(fanout, visit);
             return pieces;
         }
-        let Self { fanouts, connections, shared, spare, .. } = self;
-        let Burst::Whole(bytes) = fanouts[fanout as usize].burst(visit, &shared.encodings, spare) else {
+        let Self { fanouts, connections, shared, shard, deflater, spare, sealing, .. } = self;
+        let mut frames = shared.frames(*shard, deflater);
+        let Burst::Whole(bytes) = fanouts[fanout as usize].burst(visit, &mut frames, spare) else {
             self.enqueue_visit(fanout, visit);
             return pieces;
         };
         let length = bytes.len();
         let connection = &mut connections[visit.slot as usize];
-        let outcome = connection.stream.write(bytes);
-        connection.bytes_out += *outcome.as_ref().unwrap_or(&0) as u64;
-        let metrics = self.metrics();
-        metrics.writes.add(1);
+        let outcome = sealing.send(connection, bytes);
+        let metrics = &shared.metrics[usize::from(self.shard)];
         match outcome {
-            Ok(written) => {
-                metrics.bytes_out.add(written as u64);
-                if written == length {
-                    served.add(visit);
-                    return 0;
+            Ok(sent) => {
+                metrics.writes.add(sent.writes);
+                metrics.bytes_out.add(sent.bytes as u64);
+                connection.bytes_out += sent.bytes as u64;
+                match (sent.taken == length, sent.full) {
+                    (true, false) => {
+                        served.add(visit);
+                        return 0;
+                    }
+                    // All of it is encrypted, and some of that waits for the socket.
+                    (true, true) => {
+                        served.add(visit);
+                        self.block_sealed(visit.slot);
+                    }
+                    (false, _) => self.enqueue_rest(fanout, visit, sent.taken, served),
                 }
-                self.enqueue_rest(fanout, visit, written, served);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.enqueue_rest(fanout, visit, 0, served),
-            // Nothing is known of the socket: it is written to again at the end of the turn.
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.enqueue_visit(fanout, visit),
-            Err(_) => {
+            Err(cause) => {
+                metrics.writes.add(1);
                 self.discard_visit(fanout, visit);
-                self.end(visit.slot, CloseCause::PeerReset);
+                self.end(visit.slot, cause);
             }
         }
         pieces
@@ -197,7 +202,7 @@ impl Core {
         whole.to = visit.from;
         let mut begun = None;
         for publication in entry.publications(visit) {
-            let length = publication.encode(visit.encoding, &shared.encodings).len();
+            let length = publication.encoded(visit.form).len();
             if written < length {
                 begun = (written > 0).then(|| publication.clone());
                 break;
@@ -212,7 +217,7 @@ impl Core {
         let (topic, shard) = (entry.topic().clone(), usize::from(*shard));
         self.block(visit.slot);
         if let Some(publication) = begun {
-            self.outbound(visit.slot).push_begun(&topic, shard, &publication, visit.encoding, written);
+            self.outbound(visit.slot).push_begun(&topic, shard, &publication, visit.form, written);
             visit.from += 1;
         }
         self.enqueue_visit(fanout, visit);
@@ -259,7 +264,8 @@ impl Core {
     fn enqueue_next(&mut self, fanout: u32, visit: Visit) -> Enqueued {
         self.outbound(visit.slot);
         let bounds = self.bounds(visit.slot);
-        let Self { fanouts, connections, shared, shard, now, .. } = self;
+        let Self { fanouts, connections, shared, shard, deflater, now, .. } = self;
+        let mut frames = shared.frames(*shard, deflater);
         let entry = &fanouts[fanout as usize];
         let Some(publication) = entry.publications(visit).next() else { return Enqueued::Queued };
         let shard = usize::from(*shard);
@@ -267,9 +273,9 @@ impl Core {
             entry.topic().tally(shard).drop(DropReason::Own, 1);
             return Enqueued::Queued;
         }
-        publication.encode(visit.encoding, &shared.encodings);
+        publication.encode(visit.form, &mut frames);
         let Some(outbound) = &mut connections[visit.slot as usize].outbound else { return Enqueued::Queued };
-        outbound.push_live(entry.topic(), shard, publication, visit.encoding, bounds, now.nanos)
+        outbound.push_live(entry.topic(), shard, publication, visit.form, bounds, now.nanos)
     }
 
     /// A queue that is only waiting for the end of the turn is no sign of a slow consumer: it is written before it grows.

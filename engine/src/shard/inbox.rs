@@ -17,6 +17,7 @@ use super::mirror::Mirror;
 use crate::config::Settings;
 use crate::handler::{Subscribe, Terms};
 use crate::id::ConnectionId;
+use crate::net::tls::TlsSession;
 use crate::pubsub::publication::Publication;
 use crate::pubsub::topic::{Inboxes, Notice, Topic};
 use crate::pubsub::{SubscribeError, Subscribed};
@@ -143,6 +144,8 @@ pub enum Command {
 pub struct Adoption {
     /// The socket, non-blocking.
     pub stream: TcpStream,
+    /// What it is encrypted with.
+    pub tls: Option<Box<TlsSession>>,
     /// The client.
     pub peer: SocketAddr,
     /// Whether it is counted among the connections of that address.

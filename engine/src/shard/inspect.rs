@@ -62,6 +62,8 @@ pub struct ConnectionInfo {
     pub bytes_out: u64,
     /// Whole messages received; wraps at 2^32.
     pub messages_in: u32,
+    /// Whether permessage-deflate was agreed on.
+    pub compressed: bool,
     /// Where it stands.
     pub state: ConnectionState,
 }
@@ -122,7 +124,7 @@ impl ConnectionFilter {
     fn admits(&self, connection: &Connection, wanted: &Wanted<'_>) -> bool {
         self.state.is_none_or(|state| state_of(connection) == Some(state))
             && self.peer.is_none_or(|network| network.contains(&canonical(connection.peer.ip())))
-            && (self.pending_min == 0 || pending_of(connection).bytes >= self.pending_min)
+            && (self.pending_min == 0 || connection.pending().bytes >= self.pending_min)
             && match wanted {
                 Wanted::Anything => true,
                 Wanted::Entry(entry) => entry.is_some_and(|entry| connection.place_of(entry).is_some()),
@@ -144,11 +146,6 @@ fn state_of(connection: &Connection) -> Option<ConnectionState> {
         State::Closing | State::Flushing => Some(ConnectionState::Closing),
         State::Head | State::Lingering | State::Ended => None,
     }
-}
-
-fn pending_of(connection: &Connection) -> Pending {
-    let outbound = connection.outbound.as_ref();
-    outbound.map(|o| Pending { messages: o.messages(), bytes: o.bytes() }).unwrap_or_default()
 }
 
 impl Core {
@@ -212,10 +209,11 @@ impl Core {
             age: since(connection.accepted_tick),
             idle: since(connection.read_tick),
             subscriptions: connection.subscriptions.len(),
-            pending: pending_of(connection),
+            pending: connection.pending(),
             bytes_in: connection.bytes_in,
             bytes_out: connection.bytes_out,
             messages_in: connection.messages_in,
+            compressed: connection.window.is_some(),
             state,
         })
     }
@@ -239,7 +237,7 @@ impl Core {
             .iter()
             .filter_map(|(slot, generation)| {
                 let connection = self.connection(*slot, *generation).filter(|connection| connection.behind)?;
-                Some((pending_of(connection).bytes, *slot))
+                Some((connection.pending().bytes, *slot))
             })
             .collect();
         // One that falls behind, catches up and falls behind again may stand there twice.

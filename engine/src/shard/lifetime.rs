@@ -151,6 +151,7 @@ impl Core {
 
     /// Other settings: every connection is looked at once more, some of them a turn.
     pub(super) fn take_settings(&mut self, settings: Arc<Settings>) {
+        self.deflater.level = settings.deflate_level;
         self.settings = settings;
         self.rearming = Some(0);
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::connection::{Stash, State};
 use super::core::Core;
 use crate::close::CloseCause;
+use crate::net::tls::TlsSession;
 use crate::pubsub::outbound::Bounds;
 use crate::ws::session::{Role, Session};
 
@@ -14,7 +15,7 @@ const TELL_BYTES: usize = 64 << 10;
 
 impl Core {
     /// A connection holds more or less than before of what it has received.
-    fn book_inbound(&self, before: usize, after: usize) {
+    pub(super) fn book_inbound(&self, before: usize, after: usize) {
         let all = &self.shared.inbound_bytes;
         if after > before {
             all.fetch_add(after - before, Ordering::Relaxed);
@@ -27,6 +28,24 @@ impl Core {
     fn is_inbound_full(&self) -> bool {
         let limit = self.settings.inbound_total_bytes;
         limit > 0 && self.shared.inbound_bytes.load(Ordering::Relaxed) > limit
+    }
+
+    /// A TLS session holds more or less than before of what has come and is not complete.
+    pub(super) fn book_held(&mut self, slot: u32, before: usize) {
+        let held = self.at(slot).tls.as_ref().map_or(0, |tls| tls.held_bytes());
+        self.book_inbound(before, held);
+        if held > before {
+            self.refuse_if_full(slot);
+        }
+    }
+
+    /// Takes a TLS session away from a connection, and out of the books.
+    pub(super) fn take_tls(&mut self, slot: u32) -> Option<Box<TlsSession>> {
+        let mut tls = self.at(slot).tls.take()?;
+        self.book_inbound(tls.held_bytes(), 0);
+        self.add_pending(-std::mem::take(&mut tls.booked).cast_signed());
+        self.metrics().tls_connections.sub(1);
+        Some(tls)
     }
 
     /// Puts a session back that held so many bytes when it was taken out.
@@ -139,15 +158,22 @@ impl Core {
     pub fn book_pending(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         let Some(outbound) = &mut connection.outbound else { return };
-        let waits = if connection.behind { outbound.bytes() } else { 0 };
-        let before = std::mem::replace(&mut outbound.booked, waits);
+        let mut waits = if connection.behind { outbound.bytes() } else { 0 };
+        let mut before = std::mem::replace(&mut outbound.booked, waits);
+        if let Some(tls) = &mut connection.tls {
+            let kept = if connection.behind { tls.kept_bytes().len() } else { 0 };
+            before += std::mem::replace(&mut tls.booked, kept);
+            waits += kept;
+        }
         self.add_pending(waits.cast_signed() - before.cast_signed());
     }
 
     /// The queue goes, whatever is in it.
     pub fn unbook_pending(&mut self, slot: u32) {
-        if let Some(outbound) = &mut self.connections[slot as usize].outbound {
-            let before = std::mem::take(&mut outbound.booked);
+        let connection = &mut self.connections[slot as usize];
+        if let Some(outbound) = &mut connection.outbound {
+            let mut before = std::mem::take(&mut outbound.booked);
+            before += connection.tls.as_mut().map_or(0, |tls| std::mem::take(&mut tls.booked));
             self.add_pending(-before.cast_signed());
         }
     }

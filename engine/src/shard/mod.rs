@@ -2,7 +2,7 @@
 //!
 //! A turn, in the order of [`Shard::turn`]: wait; [`read`](self::read) what sockets bring, which calls the handler; take the
 //! [`inbox`] and [`fan_out`] to subscribers; tell the handler what has happened meanwhile; [`write`] what waits, once per
-//! connection; then, for a short while, see to newcomers ([`accept`], [`admission`]); run the [`timer`]s; remove what has
+//! connection ([`transport`]: in the clear or through TLS); then, for a short while, see to newcomers ([`accept`], [`admission`]); run the [`timer`]s; remove what has
 //! ended. [`rate`], [`memory`] and [`lifetime`] bound what a connection may send, what may wait for and from all of them
 //! together, and how long they may last. [`core`] owns the state, [`connection`] is one connection, [`subscribe`] and
 //! [`close`](self::close) are the beginnings and ends, [`actions`] is what a handler may do, [`command`] and [`inspect`] what
@@ -30,6 +30,7 @@ pub mod stop;
 mod subscribe;
 mod terms;
 mod timer;
+mod transport;
 mod watch;
 pub mod write;
 
@@ -40,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-pub use self::accept::bad_header;
+pub use self::accept::{NOT_TLS, agree_deflate, bad_header, begin_tls, error_answer, take_deflate};
 use self::actions::Acting;
 use self::connection::{Connection, State};
 pub use self::core::WAKER;
@@ -54,6 +55,7 @@ use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Handler, Terms};
 use crate::id::ConnectionId;
 use crate::net::listener::Acceptor;
+use crate::ws::deflate::Inflater;
 
 /// Bytes read at once; one buffer serves all connections of a shard.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -75,6 +77,9 @@ pub struct Shard<H: Handler> {
     /// Listeners that may have more to accept than one turn takes.
     accepting: Vec<usize>,
     scratch: Vec<u8>,
+    /// What is decrypted of it; empty as long as nobody speaks TLS.
+    plain: Vec<u8>,
+    inflater: Inflater,
     /// No file descriptor is left, not even to refuse with.
     exhausted: bool,
     stopping: Option<Stopping>,
@@ -109,6 +114,8 @@ impl<H: Handler> Shard<H> {
             accepting: (0..acceptors.len()).collect(),
             acceptors,
             scratch: vec![0; SCRATCH_BYTES],
+            plain: Vec::new(),
+            inflater: Inflater::default(),
             exhausted: false,
             stopping: None,
             next_tick_at: ticks.then(|| Instant::now() + tick_interval),
@@ -315,15 +322,20 @@ impl<H: Handler> Shard<H> {
 
     /// Takes over connections that were upgraded on the control plane.
     fn adopt(&mut self) {
-        for Adoption { stream, peer, counted, data, terms, rest } in std::mem::take(&mut self.core.adopted) {
+        for Adoption { stream, tls, peer, counted, data, terms, rest } in std::mem::take(&mut self.core.adopted) {
             let Ok(data) = data.downcast::<H::Data>() else { continue };
             let stream = mio::net::TcpStream::from_std(stream);
             let mut connection = Connection::new(stream, peer, 0, self.core.tick());
-            connection.counted = counted;
+            (connection.counted, connection.tls) = (counted, tls);
             let Some(slot) = self.core.insert(connection) else {
                 self.core.shared.release_connection(counted.then(|| peer.ip()));
                 continue;
             };
+            if self.core.at(slot).kept_bytes() > 0 {
+                // Perhaps the answer to the upgrade: it is the first to be written.
+                self.core.outbound(slot);
+                self.core.mark_dirty(slot);
+            }
             self.open(slot, *data, terms, Vec::new());
             let mut rest = rest;
             self.feed(slot, &mut rest);

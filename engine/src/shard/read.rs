@@ -1,14 +1,16 @@
-//! From sockets to the handler: bytes are read into the shard's one buffer, the session makes events of them, the handler is
-//! called. A connection whose handler has to wait is not read from; what was read behind the message it waits for is kept.
+//! From sockets to the handler: bytes are read into the shard's one buffer, decrypted into another if they are TLS, the session
+//! makes events of them, the handler is called. A connection whose handler has to wait is not read from; what was read behind the message it waits for is kept.
 
 use std::io::{ErrorKind, Read};
 
 use super::Shard;
-use super::connection::{Stash, State};
+use super::connection::{ProxyHeader, Stash, State};
 use super::core::Core;
 use super::rate::message_bytes;
 use crate::close::CloseCause;
 use crate::handler::Handler;
+use crate::net::tls::session::Progress;
+use crate::ws::deflate::{Inflater, Work};
 use crate::ws::session::{Event, Limits, Role, Session};
 use crate::ws::{Message, Opcode, ProtocolError, frame};
 
@@ -16,6 +18,9 @@ use crate::ws::{Message, Opcode, ProtocolError, frame};
 const READS_PER_TURN: usize = 4;
 /// Bytes read in full buffers in one turn, over all connections; the rest has to wait for the next one.
 pub const READ_BUDGET_BYTES: usize = 4 << 20;
+/// Bytes that may be inflated for one connection in one turn, or little more: a buffer of small messages can become a thousand
+/// times as long, and the rest of it has to wait. They count as read, too.
+const INFLATE_BYTES: u64 = 1 << 20;
 
 enum Input {
     Bytes(usize),
@@ -28,12 +33,18 @@ impl<H: Handler> Shard<H> {
     /// Reads what a socket has, up to its share of the turn.
     pub(super) fn read(&mut self, slot: u32) {
         let generation = self.core.generations[slot as usize];
+        if self.core.read_budget > 0 && self.core.at(slot).has_stash() {
+            return self.handle_stash(slot);
+        }
         for _ in 0..READS_PER_TURN {
             let Some(connection) = self.core.connection(slot, generation) else { return };
             if connection.state == State::Open && connection.is_paused() {
                 return;
             }
-            if self.core.read_budget == 0 {
+            if connection.tls.as_ref().is_some_and(|tls| tls.is_peer_closed()) && !connection.read_closed {
+                return self.core.read_ended(slot);
+            }
+            if self.core.read_budget == 0 || connection.has_stash() {
                 break;
             }
             let mut scratch = std::mem::take(&mut self.scratch);
@@ -42,7 +53,7 @@ impl<H: Handler> Shard<H> {
                 if self.core.at(slot).state != State::Head {
                     self.core.watch(slot, "server.socket.data", || serde_json::json!({ "bytesRead": length }));
                 }
-                self.take_bytes(slot, &mut scratch[..length]);
+                self.take_raw(slot, &mut scratch[..length]);
             }
             let all = scratch.len();
             self.scratch = scratch;
@@ -73,6 +84,51 @@ impl<H: Handler> Shard<H> {
         }
     }
 
+    /// Takes what the socket has brought. A PROXY header is in the clear, whatever follows it.
+    fn take_raw(&mut self, slot: u32, bytes: &mut [u8]) {
+        let connection = self.core.at(slot);
+        if connection.tls.is_none() || connection.proxy_header == ProxyHeader::Awaited {
+            return self.take_bytes(slot, bytes);
+        }
+        self.take_cipher(slot, bytes);
+    }
+
+    /// Decrypts what has come, and takes what was in it.
+    pub(super) fn take_cipher(&mut self, slot: u32, bytes: &mut [u8]) {
+        let generation = self.core.generations[slot as usize];
+        let connection = self.core.at(slot);
+        if matches!(connection.state, State::Flushing | State::Lingering | State::Ended) {
+            return;
+        }
+        let Some(tls) = &mut connection.tls else { return };
+        if tls.is_not_tls(bytes) {
+            return self.core.refuse_plain(slot);
+        }
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let mut answer = Vec::new();
+        let (held, was_open) = (tls.held_bytes(), tls.is_open());
+        let received = tls.receive(bytes, &mut plain, &mut answer);
+        let is_open = tls.is_open();
+        self.core.book_held(slot, held);
+        if is_open && !was_open {
+            self.core.note_handshake(slot);
+        }
+        // Before anything is encrypted that answers what has come.
+        if self.core.send_cipher(slot, &answer) && !plain.is_empty() {
+            self.take_bytes(slot, &mut plain);
+        }
+        self.plain = plain;
+        let Some(connection) = self.core.connection(slot, generation) else { return };
+        match received {
+            Err(failure) => self.core.fail_tls(slot, &failure),
+            // What waits to be handled is handled before, as if the peer had only closed its socket.
+            Ok(Progress::PeerClosed) if connection.state == State::Open && connection.is_paused() => {}
+            Ok(Progress::PeerClosed) => self.core.read_ended(slot),
+            Ok(Progress::Handshaking | Progress::Open) => {}
+        }
+    }
+
     fn take_bytes(&mut self, slot: u32, bytes: &mut [u8]) {
         match self.core.at(slot).state {
             State::Head => self.take_head(slot, bytes),
@@ -89,22 +145,28 @@ impl<H: Handler> Shard<H> {
                 debug_assert!(stash.bytes.is_empty(), "nothing is read while something waits");
                 stash.bytes = bytes[handled..].to_vec();
             });
+            if !self.core.at(slot).is_paused() {
+                self.core.read_again(slot);
+            }
         }
     }
 
-    /// Gives bytes to the session until the connection has to wait; returns how many.
+    /// Gives bytes to the session until the connection has to wait, or has had its share of the turn; returns how many.
     fn feed_some(&mut self, slot: u32, bytes: &mut [u8]) -> usize {
         // Taken out while the handler is called, which may do anything to the connection but read.
         let placeholder = Session::new(Role::Server);
         let mut session = std::mem::replace(&mut self.core.at(slot).session, placeholder);
+        let mut inflater = std::mem::take(&mut self.inflater);
         let held = session.held_bytes();
         let mut at = 0;
         while at < bytes.len() {
             let connection = self.core.at(slot);
-            if connection.state == State::Open && connection.is_paused() {
+            if connection.state == State::Open && connection.is_paused()
+                || inflater.work().output_bytes >= INFLATE_BYTES
+            {
                 break;
             }
-            match self.step(slot, &mut session, &mut bytes[at..]) {
+            match self.step(slot, &mut session, &mut inflater, &mut bytes[at..]) {
                 Ok(consumed) => at += consumed,
                 Err(error) => {
                     self.core.fail(slot, &error);
@@ -114,15 +176,27 @@ impl<H: Handler> Shard<H> {
         }
         session.release();
         self.core.put_back(slot, session, held);
-        // Who is not open any more has nothing to wait for.
-        if self.core.at(slot).state == State::Open { at } else { bytes.len() }
+        self.core.count_inflated(inflater.take_work());
+        inflater.release();
+        self.inflater = inflater;
+        match self.core.at(slot).state {
+            State::Open | State::Closing => at,
+            // Nothing it sends matters any more.
+            State::Head | State::Flushing | State::Lingering | State::Ended => bytes.len(),
+        }
     }
 
     /// The next event; how many bytes there were to it.
-    fn step(&mut self, slot: u32, session: &mut Session, bytes: &mut [u8]) -> Result<usize, ProtocolError> {
+    fn step(
+        &mut self,
+        slot: u32,
+        session: &mut Session,
+        inflater: &mut Inflater,
+        bytes: &mut [u8],
+    ) -> Result<usize, ProtocolError> {
         let own = self.core.connections[slot as usize].limits();
         let limits = Limits { message_bytes: message_bytes(&self.core.settings, own) };
-        let received = session.receive(bytes, &limits)?;
+        let received = session.receive(bytes, &limits, inflater)?;
         let Some(event) = received.event else { return Ok(received.consumed) };
         let open = self.core.at(slot).state == State::Open;
         let tick = self.core.tick() as u32;
@@ -183,7 +257,7 @@ impl<H: Handler> Shard<H> {
     /// Handles what has waited, and then reads on.
     pub(super) fn handle_stash(&mut self, slot: u32) {
         let connection = self.core.at(slot);
-        if connection.state != State::Open || connection.is_paused() {
+        if !matches!(connection.state, State::Open | State::Closing) || connection.is_paused() {
             return;
         }
         // It was not read from meanwhile: the silence was not the peer's.
@@ -233,6 +307,17 @@ impl Core {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Input::Failed,
             }
+        }
+    }
+
+    /// Counts what was inflated; it was read, as far as a turn is concerned.
+    fn count_inflated(&mut self, work: Work) {
+        if work.messages > 0 {
+            let metrics = self.metrics();
+            metrics.inflated_messages.add(work.messages);
+            metrics.inflate_input_bytes.add(work.input_bytes);
+            metrics.inflate_output_bytes.add(work.output_bytes);
+            self.read_budget = self.read_budget.saturating_sub(work.output_bytes as usize);
         }
     }
 

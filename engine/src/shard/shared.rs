@@ -24,12 +24,13 @@ use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::events::Events;
 use crate::id::ConnectionId;
-use crate::metrics::{Count, ShardMetrics};
+use crate::metrics::{Count, ShardMetrics, TlsHandshakes};
 use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
 use crate::net::tls::Tls;
 use crate::pubsub::encoding::Encodings;
+use crate::pubsub::form::{Deflater, Frames};
 use crate::pubsub::name::NameRules;
 use crate::pubsub::publication::{Now, Publication};
 use crate::pubsub::settings::TopicRules;
@@ -127,6 +128,7 @@ pub struct Shared {
     pub local_addrs: Vec<SocketAddr>,
     /// Where listeners for HTTP only really listen.
     pub http_addrs: Vec<SocketAddr>,
+    pub tls_addrs: Vec<SocketAddr>,
     /// The listeners of each address.
     pub holdings: Vec<Arc<Holding>>,
     /// The control plane's runtime, once it runs.
@@ -161,6 +163,8 @@ pub struct ControlCounts {
     pub refused: Count,
     /// Panics of the handler while deciding them, and of routes.
     pub handler_panics: Count,
+    /// TLS handshakes completed there.
+    pub tls_handshakes: TlsHandshakes,
     /// Heads and upgrades refused there for these causes; other upgrades only in `refused`.
     pub refusals: [Count; RefusalCause::ALL.len()],
 }
@@ -181,6 +185,8 @@ pub struct Listening {
     pub addrs: Vec<SocketAddr>,
     /// For HTTP only.
     pub http_addrs: Vec<SocketAddr>,
+    /// Those of both that speak TLS.
+    pub tls_addrs: Vec<SocketAddr>,
     /// The listeners of each of them.
     pub holdings: Vec<Arc<Holding>>,
 }
@@ -229,6 +235,7 @@ impl Shared {
             aborting: AtomicBool::default(),
             local_addrs: listening.addrs,
             http_addrs: listening.http_addrs,
+            tls_addrs: listening.tls_addrs,
             holdings: listening.holdings,
             runtime: OnceLock::new(),
             collectors: Mutex::default(),
@@ -250,7 +257,10 @@ impl Shared {
         key: Option<&str>,
         except: Option<ConnectionId>,
     ) -> Result<Published, PublishError> {
-        let limit = self.settings.load().message_bytes;
+        let (limit, deflate_min_bytes) = {
+            let settings = self.settings.load();
+            (settings.message_bytes, settings.deflate_min_bytes)
+        };
         if limit > 0 && message.len() > limit {
             return Err(PublishError::TooBig { limit });
         }
@@ -258,8 +268,9 @@ impl Shared {
             return Err(PublishError::ShuttingDown);
         }
         let mut topic = self.topic(topic)?;
-        let publication =
-            Publication::new(topic.name().clone(), message, &self.encodings).with_key(key).without(except);
+        let publication = Publication::new(topic.name().clone(), message, &self.encodings, deflate_min_bytes)
+            .with_key(key)
+            .without(except);
         let mut publication = Arc::new(publication);
         loop {
             match topic.publish(publication, self.clock.now(), &self.inboxes) {
@@ -276,6 +287,11 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// What makes frames on a shard.
+    pub fn frames<'a>(&'a self, shard: u16, deflater: &'a mut Deflater) -> Frames<'a> {
+        Frames { encodings: &self.encodings, deflater, metrics: &self.metrics[usize::from(shard)] }
     }
 
     fn topic(&self, name: &str) -> Result<Arc<Topic>, PublishError> {

@@ -26,6 +26,7 @@ use crate::id::ConnectionId;
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::settings::{DeliveryPolicy, TopicRules, TopicSettings};
 use crate::pubsub::{Encoding, EncodingId, Pattern, Position, Publication, PublishError, Subscribed};
+use crate::ws::deflate::Inflater;
 use crate::ws::session::{Event, Limits, Role, Session};
 use crate::ws::{Message, Opcode, frame};
 
@@ -217,6 +218,7 @@ impl Simulation {
         let shard = self.random.below(SHARDS);
         let adoption = Adoption {
             stream: accepted,
+            tls: None,
             peer,
             counted: false,
             data: Box::new(()),
@@ -510,9 +512,9 @@ impl Client {
 
     fn take(&mut self, bytes: &mut [u8]) {
         let mut session = std::mem::replace(&mut self.session, Session::new(Role::Client));
-        let mut at = 0;
+        let (mut at, mut inflater) = (0, Inflater::default());
         while at < bytes.len() {
-            let received = session.receive(&mut bytes[at..], &Limits { message_bytes: 0 }).unwrap();
+            let received = session.receive(&mut bytes[at..], &Limits { message_bytes: 0 }, &mut inflater).unwrap();
             at += received.consumed;
             match received.event {
                 Some(Event::Message(Message::Text(text))) => self.take_text(text),

@@ -9,6 +9,7 @@ use crate::close::CloseCause;
 use crate::handler::{Greeting, SendOutcome, Subscribe};
 use crate::id::ConnectionId;
 use crate::pubsub::fanout::Fanout;
+use crate::pubsub::form::Form;
 use crate::pubsub::name::{self, Pattern};
 use crate::pubsub::tally::DropReason;
 use crate::pubsub::topic::{Gone, Joined, Local, Topic};
@@ -102,7 +103,8 @@ impl Core {
         // What it has published to all others it would not have got live either.
         let id = self.id(slot);
         replay.retain(|publication| publication.except() != Some(id));
-        let fitting = self.fitting(slot, &replay, subscribe.encoding);
+        let form = self.form(slot, subscribe.encoding);
+        let fitting = self.fitting(slot, &replay, form);
         if fitting < replay.len() {
             // Recovery is whole or refused; of a history that was asked for, the newest part is as good.
             recovered = recovered.map(|_| false);
@@ -112,7 +114,7 @@ impl Core {
         let subscribed = Subscribed { epoch: topic.epoch(), offset, recovered, already: false };
         self.add_subscriber(slot, fanout, subscribe.encoding, offset + 1, true, 0);
         self.greet(slot, &subscribed, greet);
-        self.replay(slot, &topic, &replay, subscribe.encoding);
+        self.replay(slot, &topic, &replay, form);
         Ok(subscribed)
     }
 
@@ -150,7 +152,7 @@ impl Core {
     }
 
     /// How many of the newest of these the connection's bounds hold.
-    fn fitting(&mut self, slot: u32, replay: &[Arc<Publication>], encoding: EncodingId) -> usize {
+    fn fitting(&mut self, slot: u32, replay: &[Arc<Publication>], form: Form) -> usize {
         let bounds = self.replay_bounds(slot);
         let (waiting, messages) = match &self.at(slot).outbound {
             Some(outbound) => (outbound.bytes(), outbound.messages()),
@@ -158,21 +160,23 @@ impl Core {
         };
         // A place is kept for the greeting.
         let (mut bytes, room) = (waiting + GREETING_BYTES, bounds.messages.saturating_sub(messages + 1));
+        let Self { shared, shard, deflater, .. } = self;
+        let mut frames = shared.frames(*shard, deflater);
         let fits = |publication: &&Arc<Publication>| {
-            bytes += publication.encode(encoding, &self.shared.encodings).len();
+            bytes += publication.encode(form, &mut frames).len();
             bytes <= bounds.bytes
         };
         replay.iter().rev().take(room).take_while(fits).count()
     }
 
-    fn replay(&mut self, slot: u32, topic: &Arc<Topic>, replay: &[Arc<Publication>], encoding: EncodingId) {
+    fn replay(&mut self, slot: u32, topic: &Arc<Topic>, replay: &[Arc<Publication>], form: Form) {
         if replay.is_empty() || self.at(slot).state != State::Open {
             return;
         }
         let (bounds, shard) = (self.own_bounds(slot), usize::from(self.shard));
         for publication in replay {
-            publication.encode(encoding, &self.shared.encodings);
-            if !self.outbound(slot).push_replay(topic, shard, publication, encoding, bounds) {
+            publication.encode(form, &mut self.shared.frames(self.shard, &mut self.deflater));
+            if !self.outbound(slot).push_replay(topic, shard, publication, form, bounds) {
                 return self.close_now(slot, CloseCause::SlowConsumer);
             }
         }
@@ -191,9 +195,15 @@ impl Core {
     ) {
         debug_assert_eq!(self.at(slot).state, State::Open, "who has ended leaves once, and would never leave this");
         let place = self.at(slot).subscriptions.len() as u32;
-        let index = self.fanouts[fanout as usize].add(slot, place, encoding, next);
+        let form = self.form(slot, encoding);
+        let index = self.fanouts[fanout as usize].add(slot, place, form, next);
         self.at(slot).note_place(fanout, place);
         self.at(slot).subscriptions.push(Subscription { fanout, index, patterns, explicit });
+    }
+
+    /// What a connection gets of an encoding.
+    fn form(&self, slot: u32, encoding: EncodingId) -> Form {
+        Form { encoding, window: self.connections[slot as usize].window }
     }
 
     fn make_fanout(&mut self, topic: &Arc<Topic>, floor: u64) -> u32 {

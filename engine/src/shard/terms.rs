@@ -17,6 +17,12 @@ impl Core {
         if terms.limits.is_some() {
             self.set_limits(slot, terms.limits);
         }
+        if terms.window.is_some() {
+            let connection = self.at(slot);
+            connection.window = terms.window;
+            connection.session.agree_deflate();
+            self.metrics().upgrades_deflated.add(1);
+        }
     }
 
     /// Whose connection it is.

@@ -1,16 +1,16 @@
 //! All writing but the fan-out's direct sends: frames for one connection, the one vectored write at the end of a turn, and
 //! the watch over those that are behind.
 
-use std::io::{ErrorKind, IoSlice, Write};
 use std::time::Duration;
 
-use super::connection::State;
+use super::connection::{Connection, State};
 use super::core::{Call, Core};
 use crate::close::CloseCause;
 use crate::handler::SendOutcome;
 use crate::metrics::clamp_latency;
-use crate::pubsub::outbound::{Enqueued, SLICES_MAX};
-use crate::ws::{Message, frame};
+use crate::pubsub::form::is_within;
+use crate::pubsub::outbound::Enqueued;
+use crate::ws::{Message, Opcode, frame};
 
 /// How often connections that are behind are looked at for publications that have waited too long.
 pub const BACKLOG_CHECK: Duration = Duration::from_millis(100);
@@ -20,11 +20,27 @@ const CONTROL_PENDING_MAX: usize = 4096;
 impl Core {
     /// Sends a message to one connection.
     pub fn send_message(&mut self, slot: u32, message: Message<'_>, ticket: Option<u64>) -> SendOutcome {
-        self.send_frame(slot, data_frame(message), ticket)
+        let deflated = self.deflate(slot, message.opcode(), message.payload());
+        self.send_as_it_is(slot, deflated.unwrap_or_else(|| data_frame(message)), ticket)
     }
 
-    /// Sends a whole frame to one connection.
+    /// Sends a message to one connection whose frame was made elsewhere.
     pub fn send_frame(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
+        let (opcode, payload) = frame::split(&frame);
+        let deflated = self.deflate(slot, opcode, payload);
+        self.send_as_it_is(slot, deflated.unwrap_or(frame), ticket)
+    }
+
+    /// The frame of a message, compressed, if the connection takes that and it is worth it.
+    fn deflate(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+        let Self { connections, settings, deflater, shared, shard, .. } = self;
+        let connection = &connections[slot as usize];
+        let window = connection.window.filter(|_| connection.state == State::Open)?;
+        let worth_it = payload.len() >= settings.deflate_min_bytes && is_within(window, payload.len());
+        worth_it.then(|| deflater.frame(opcode, payload, &shared.metrics[usize::from(*shard)])).flatten()
+    }
+
+    fn send_as_it_is(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
         let bounds = self.bounds(slot);
         let connection = self.at(slot);
         if connection.state != State::Open {
@@ -90,60 +106,59 @@ impl Core {
                 Written::All => return self.caught_up(slot),
                 Written::Some => {}
                 Written::Blocked => return self.block(slot),
-                Written::Failed => return self.end(slot, CloseCause::PeerReset),
+                Written::Failed(cause) => return self.end(slot, cause),
                 Written::Nothing => return,
             }
         }
     }
 
     fn write_once(&mut self, slot: u32) -> Written {
-        let Self { connections, shared, shard, calls, .. } = self;
+        let Self { connections, shared, shard, calls, sealing, .. } = self;
         let connection = &mut connections[slot as usize];
         if connection.state == State::Ended {
             return Written::Nothing;
         }
-        let Some(outbound) = &mut connection.outbound else { return Written::Nothing };
+        let Connection { stream, tls, rare, outbound: Some(outbound), .. } = connection else {
+            return Written::Nothing;
+        };
         let metrics = &shared.metrics[usize::from(*shard)];
-        let (offered, outcome) = {
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let count = outbound.slices(&mut slices);
-            let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-            let outcome = match count {
-                0 => return Written::All,
-                1 => connection.stream.write(&slices[0]),
-                _ => connection.stream.write_vectored(&slices[..count]),
-            };
-            (offered, outcome)
+        let sent = match sealing.send_queued(stream, tls.as_deref_mut(), outbound) {
+            Ok(Some(sent)) => sent,
+            Ok(None) => return Written::All,
+            Err(cause) => {
+                metrics.writes.add(1);
+                return Written::Failed(cause);
+            }
         };
-        metrics.writes.add(1);
-        let written = match outcome {
-            Ok(written) => written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Written::Blocked,
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Written::Some,
-            Err(_) => return Written::Failed,
-        };
-        metrics.bytes_out.add(written as u64);
-        connection.bytes_out += written as u64;
+        metrics.writes.add(sent.writes);
+        metrics.bytes_out.add(sent.bytes as u64);
+        connection.bytes_out += sent.bytes as u64;
+        let kept = tls.as_ref().is_some_and(|tls| !tls.kept_bytes().is_empty());
         let nanos = shared.clock.nanos();
         let id = crate::id::ConnectionId { shard: *shard, slot, generation: connection.generation };
+        let mut told = |ticket| calls.push_back((id, Call::Sent(ticket, true)));
+        if tls.is_some() && (!kept || sent.taken > 0) {
+            // All that was kept before is out.
+            rare.iter_mut().flat_map(|rare| rare.unconfirmed.drain(..)).for_each(&mut told);
+        }
         let mut latencies = metrics.latencies.lock();
         outbound.advance(
-            written,
-            |ticket| calls.push_back((id, Call::Sent(ticket, true))),
+            sent.taken,
+            |ticket| if kept { rare.get_or_insert_default().unconfirmed.push(ticket) } else { told(ticket) },
             |publication| {
                 let took = clamp_latency(nanos.saturating_sub(publication.nanos()));
                 latencies.delivery.saturating_record(took);
             },
         );
-        match (outbound.is_empty(), written < offered) {
-            (true, _) => Written::All,
-            (false, true) => Written::Blocked,
+        match (outbound.is_empty(), sent.full) {
+            (_, true) => Written::Blocked,
+            (true, false) => Written::All,
             (false, false) => Written::Some,
         }
     }
 
     /// Nothing waits any more.
-    fn caught_up(&mut self, slot: u32) {
+    pub(super) fn caught_up(&mut self, slot: u32) {
         self.release_outbound(slot);
         let connection = self.at(slot);
         let state = connection.state;
@@ -192,7 +207,7 @@ enum Written {
     All,
     Some,
     Blocked,
-    Failed,
+    Failed(CloseCause),
     Nothing,
 }
 

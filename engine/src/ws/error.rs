@@ -5,7 +5,7 @@ use std::str::Utf8Error;
 
 use super::utf8::InvalidUtf8;
 
-/// A peer broke RFC 6455 or a limit. The connection must be failed (7.1.7): send [`close_code`](Self::close_code), stop
+/// A peer broke RFC 6455, RFC 7692 or a limit. The connection must be failed (7.1.7): send [`close_code`](Self::close_code), stop
 /// reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProtocolError {
@@ -27,6 +27,8 @@ pub enum ProtocolError {
     InterleavedMessage,
     /// A text message or a close reason is not UTF-8 (5.6, 8.1).
     InvalidUtf8,
+    /// A compressed message is no deflate stream (RFC 7692, 7.2.2).
+    BrokenDeflate,
     /// A close code that must not be sent (7.4).
     InvalidCloseCode(u16),
     /// A close payload of one byte: half a code (5.5.1).
@@ -58,7 +60,9 @@ impl ProtocolError {
             | Self::InvalidClosePayload
             | Self::NonMinimalLength
             | Self::LengthOverflow => 1002,
-            Self::InvalidUtf8 => 1007,
+            // RFC 7692 names no code. The frames were right, it is what they carry that is not what they say: as `ws` and
+            // Jetty have it.
+            Self::InvalidUtf8 | Self::BrokenDeflate => 1007,
             Self::MessageTooBig { .. } => 1009,
         }
     }
@@ -75,6 +79,7 @@ impl ProtocolError {
             Self::UnexpectedContinuation => "unexpected_continuation",
             Self::InterleavedMessage => "interleaved_message",
             Self::InvalidUtf8 => "invalid_utf8",
+            Self::BrokenDeflate => "broken_deflate",
             Self::InvalidCloseCode(_) => "invalid_close_code",
             Self::InvalidClosePayload => "invalid_close_payload",
             Self::NonMinimalLength => "non_minimal_length",
@@ -97,6 +102,7 @@ impl fmt::Display for ProtocolError {
             Self::UnexpectedContinuation => f.write_str("there is no message to continue"),
             Self::InterleavedMessage => f.write_str("a new message began before the last fragment of another"),
             Self::InvalidUtf8 => f.write_str("the text is not valid UTF-8"),
+            Self::BrokenDeflate => f.write_str("the compressed message cannot be inflated"),
             Self::InvalidCloseCode(code) => write!(f, "the close code {code} must not be sent"),
             Self::InvalidClosePayload => f.write_str("a close payload must be empty or begin with a two-byte code"),
             Self::NonMinimalLength => f.write_str("the payload length is not in its shortest form"),

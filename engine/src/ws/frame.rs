@@ -25,9 +25,27 @@ pub fn header_len(payload_len: usize) -> usize {
     FrameHeader::default().len(payload_len as u64)
 }
 
+/// What a whole frame that [`put_data`] has written says, and its payload.
+pub(crate) fn split(frame: &[u8]) -> (Opcode, &[u8]) {
+    let opcode = if frame[0] & 0x0f == u8::from(OpCode::Data(Data::Text)) { Opcode::Text } else { Opcode::Binary };
+    let header = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    (opcode, &frame[header..])
+}
+
 /// Appends a whole message in one unmasked frame.
 pub fn put_data(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
     put(out, data(opcode), payload, None);
+}
+
+/// Appends a whole compressed message in one unmasked frame (RFC 7692, 6.1). `payload` is what
+/// [`Compressor::compress`](super::deflate::Compressor::compress) has made of it.
+pub fn put_deflated(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8]) {
+    let header = FrameHeader { opcode: data(opcode), rsv1: true, ..FrameHeader::default() };
+    put_frame(out, &header, payload);
 }
 
 /// Appends an unmasked ping.
@@ -110,13 +128,16 @@ fn put_control(out: &mut Vec<u8>, control: Control, payload: &[u8], key: Option<
 }
 
 fn put(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], key: Option<[u8; 4]>) {
-    let header = FrameHeader { opcode, mask: key, ..FrameHeader::default() };
+    put_frame(out, &FrameHeader { opcode, mask: key, ..FrameHeader::default() }, payload);
+}
+
+fn put_frame(out: &mut Vec<u8>, header: &FrameHeader, payload: &[u8]) {
     let payload_len = payload.len() as u64;
     out.reserve(header.len(payload_len) + payload.len());
     header.format(payload_len, out).expect("a Vec takes every byte");
     let payload_at = out.len();
     out.extend_from_slice(payload);
-    if let Some(key) = key {
+    if let Some(key) = header.mask {
         let _ = mask::apply(&mut out[payload_at..], key);
     }
 }
@@ -132,6 +153,7 @@ mod tests {
             let mut out = Vec::new();
             put_data(&mut out, Opcode::Binary, &vec![7; payload_len]);
             assert_eq!(out.len(), len + payload_len);
+            assert_eq!(split(&out), (Opcode::Binary, &*vec![7; payload_len]));
         }
     }
 

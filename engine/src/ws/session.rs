@@ -1,8 +1,9 @@
-//! The receiving half of one connection: bytes in, events out (RFC 6455, 5 to 8).
+//! The receiving half of one connection: bytes in, events out (RFC 6455, 5 to 8; RFC 7692, 6).
 //!
 //! Owner: the connection. Invariants: a message that lies whole in the input is delivered from there, neither copied
 //! nor allocated for; memory is held only for what is half received, and only as much as has really arrived; after the
-//! peer's close frame or its first mistake all further input is ignored.
+//! peer's close frame or its first mistake all further input is ignored. A compressed message is kept as it came until it is
+//! whole, and then inflated into the shard's memory: no connection ever holds what it becomes.
 
 use std::io::Cursor;
 use std::ops::Range;
@@ -10,6 +11,7 @@ use std::ops::Range;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::deflate::Inflater;
 use super::frame::{CONTROL_PAYLOAD_MAX, is_sendable_close_code};
 use super::utf8::{self, InvalidUtf8};
 use super::{Message, Opcode, ProtocolError, mask};
@@ -29,8 +31,26 @@ pub enum Role {
 /// What a peer may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest payload of a message in bytes, counted over all its fragments; exactly this many pass. 0 means no limit.
+    /// Largest payload of a message in bytes, counted over all its fragments, and after it was inflated; exactly this many
+    /// pass. 0 means no limit.
     pub message_bytes: usize,
+}
+
+impl Limits {
+    /// What the largest message can have come as, in bytes. Compressing makes some messages longer, and no more can be held
+    /// against their sender than the worst that deflate does to them: literals of nine bits, in blocks of 255 bytes with
+    /// three bits of header and seven for its end, a ninth to an eighth more (zlib's `deflateBound`); and a few flushes.
+    fn deflated_bytes(&self) -> usize {
+        let bytes = self.message_bytes;
+        bytes.saturating_add((bytes >> 3) + (bytes >> 8) + (bytes >> 9) + 64)
+    }
+
+    /// Checks what a message would have on the wire, with the fragment that a header announces.
+    fn check(&self, len: usize, is_deflated: bool) -> Result<(), ProtocolError> {
+        let limit = self.message_bytes;
+        let max = if is_deflated { self.deflated_bytes() } else { limit };
+        if limit > 0 && len > max { Err(ProtocolError::MessageTooBig { limit }) } else { Ok(()) }
+    }
 }
 
 /// What a peer sent.
@@ -66,6 +86,8 @@ pub struct Received<'a> {
 pub struct Session {
     half_received: Option<Box<HalfReceived>>,
     role: Role,
+    /// Whether RSV1 means a compressed message (RFC 7692, 6).
+    deflate: bool,
     /// The peer closed or made a mistake: whatever follows is ignored (RFC 6455, 5.5.1 and 7.1.7).
     ended: bool,
 }
@@ -76,18 +98,29 @@ const _: () = assert!(size_of::<Session>() <= 24);
 impl Session {
     /// A session that has received nothing yet. It holds no heap memory.
     pub fn new(role: Role) -> Self {
-        Self { half_received: None, role, ended: false }
+        Self { half_received: None, role, deflate: false, ended: false }
+    }
+
+    /// permessage-deflate was agreed on, without context takeover in this direction: from now on a message may come
+    /// compressed.
+    pub fn agree_deflate(&mut self) {
+        self.deflate = true;
     }
 
     /// Takes bytes from the front of `input`, unmasking them in place, up to the end of the next event. Call it again
     /// with the rest. Without an event all of `input` was taken and more is needed.
     ///
-    /// What an event borrows from the session is freed at the next call, or by [`release`](Self::release).
+    /// A compressed message is delivered from the `inflater`, any one. What an event borrows from the session is freed at the next call, or by [`release`](Self::release).
     ///
     /// # Errors
     ///
     /// The peer's mistake, as early as the bytes show it. The session has then ended and ignores further input.
-    pub fn receive<'a>(&'a mut self, input: &'a mut [u8], limits: &Limits) -> Result<Received<'a>, ProtocolError> {
+    pub fn receive<'a>(
+        &'a mut self,
+        input: &'a mut [u8],
+        limits: &Limits,
+        inflater: &'a mut Inflater,
+    ) -> Result<Received<'a>, ProtocolError> {
         self.release();
         let (consumed, found) = match self.advance(input, limits) {
             Ok(progress) => progress,
@@ -99,7 +132,7 @@ impl Session {
         let Some(found) = found else {
             return Ok(Received { consumed, event: None });
         };
-        let event = found.event(input, self.half_received.as_deref());
+        let event = found.event(input, self.half_received.as_deref(), limits, inflater);
         self.ended = matches!(event, Err(_) | Ok(Event::Close { .. }));
         Ok(Received { consumed, event: Some(event?) })
     }
@@ -194,8 +227,8 @@ impl Session {
             (Role::Client, Some(_)) => return Err(ProtocolError::MaskedFrame),
             (Role::Server, Some(_)) | (Role::Client, None) => {}
         }
-        check_reserved_bits(&header.fields)?;
-        let kind = Kind::of(header.fields.opcode)?;
+        check_reserved_bits(&header.fields, self.deflate)?;
+        let kind = Kind::of(&header.fields)?;
         let message = self.half_received.as_ref().and_then(|half| half.message.as_ref());
         match (kind, message) {
             (Kind::Control(_), _) if !header.fields.is_final => return Err(ProtocolError::FragmentedControl),
@@ -203,11 +236,11 @@ impl Session {
                 return Err(ProtocolError::ControlTooLong);
             }
             (Kind::Continuation, None) => return Err(ProtocolError::UnexpectedContinuation),
-            (Kind::Data(_), Some(_)) => return Err(ProtocolError::InterleavedMessage),
+            (Kind::Data(..), Some(_)) => return Err(ProtocolError::InterleavedMessage),
             (Kind::Control(_), _) => {}
-            (Kind::Data(_), None) => check_message_len(header.payload_len, limits)?,
+            (Kind::Data(_, is_deflated), None) => limits.check(header.payload_len, is_deflated)?,
             (Kind::Continuation, Some(message)) => {
-                check_message_len(message.bytes.len().saturating_add(header.payload_len), limits)?;
+                limits.check(message.bytes.len().saturating_add(header.payload_len), message.is_deflated)?;
             }
         }
         Ok(Frame { kind, is_final: header.fields.is_final, key: header.fields.mask, missing: header.payload_len })
@@ -223,25 +256,22 @@ impl Session {
                 half.control.extend_from_slice(payload);
                 return Ok(is_complete.then_some(Found { kind: EventKind::Control(control), place: Place::Control }));
             }
-            Kind::Data(opcode) => half.message.get_or_insert_with(|| Assembly::new(opcode)),
+            Kind::Data(opcode, is_deflated) => half.message.get_or_insert_with(|| Assembly::new(opcode, is_deflated)),
             Kind::Continuation => half.message.as_mut().ok_or(ProtocolError::UnexpectedContinuation)?,
         };
         message.append(payload, frame.missing)?;
         message.is_complete = is_complete && frame.is_final;
-        let kind = EventKind::Message(message.opcode);
+        let kind = EventKind::Message(message.opcode, message.is_deflated);
         Ok(message.is_complete.then_some(Found { kind, place: Place::Message }))
     }
 }
 
-/// The one place where a bit gets a meaning when an extension is negotiated (RFC 7692, 6: RSV1 on the first frame of a
-/// data message).
-fn check_reserved_bits(fields: &FrameHeader) -> Result<(), ProtocolError> {
-    if fields.rsv1 || fields.rsv2 || fields.rsv3 { Err(ProtocolError::ReservedBits) } else { Ok(()) }
-}
-
-fn check_message_len(len: usize, limits: &Limits) -> Result<(), ProtocolError> {
-    let limit = limits.message_bytes;
-    if limit > 0 && len > limit { Err(ProtocolError::MessageTooBig { limit }) } else { Ok(()) }
+/// The one place where a bit gets a meaning: RSV1 on the first frame of a data message, if permessage-deflate was agreed on
+/// (RFC 7692, 6).
+fn check_reserved_bits(fields: &FrameHeader, deflate: bool) -> Result<(), ProtocolError> {
+    let may_be_deflated = deflate && matches!(fields.opcode, OpCode::Data(Data::Text | Data::Binary));
+    let rsv1 = fields.rsv1 && !may_be_deflated;
+    if rsv1 || fields.rsv2 || fields.rsv3 { Err(ProtocolError::ReservedBits) } else { Ok(()) }
 }
 
 /// A header as it was on the wire.
@@ -274,7 +304,8 @@ impl Header {
 /// What a frame is for.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
-    Data(Opcode),
+    /// The first frame of a message, and whether that is compressed.
+    Data(Opcode, bool),
     Continuation,
     Control(ControlKind),
 }
@@ -287,10 +318,10 @@ enum ControlKind {
 }
 
 impl Kind {
-    fn of(opcode: OpCode) -> Result<Self, ProtocolError> {
-        Ok(match opcode {
-            OpCode::Data(Data::Text) => Self::Data(Opcode::Text),
-            OpCode::Data(Data::Binary) => Self::Data(Opcode::Binary),
+    fn of(fields: &FrameHeader) -> Result<Self, ProtocolError> {
+        Ok(match fields.opcode {
+            OpCode::Data(Data::Text) => Self::Data(Opcode::Text, fields.rsv1),
+            OpCode::Data(Data::Binary) => Self::Data(Opcode::Binary, fields.rsv1),
             OpCode::Data(Data::Continue) => Self::Continuation,
             OpCode::Control(Control::Close) => Self::Control(ControlKind::Close),
             OpCode::Control(Control::Ping) => Self::Control(ControlKind::Ping),
@@ -326,7 +357,7 @@ impl Frame {
     fn event_alone(&self) -> Option<EventKind> {
         match self.kind {
             _ if self.missing > 0 => None,
-            Kind::Data(opcode) => self.is_final.then_some(EventKind::Message(opcode)),
+            Kind::Data(opcode, is_deflated) => self.is_final.then_some(EventKind::Message(opcode, is_deflated)),
             Kind::Continuation => None,
             Kind::Control(control) => Some(EventKind::Control(control)),
         }
@@ -376,17 +407,18 @@ impl HalfReceived {
 #[derive(Debug)]
 struct Assembly {
     opcode: Opcode,
+    is_deflated: bool,
     /// Grows with what arrives, never with what a header announces: a length costs its sender nothing. But not beyond that
     /// either: a message of one frame is never held in twice its size.
     bytes: Vec<u8>,
-    /// How many of `bytes` are known to be whole characters, if this is text.
+    /// How many of `bytes` are known to be whole characters, if this is text and not compressed.
     checked_len: usize,
     is_complete: bool,
 }
 
 impl Assembly {
-    fn new(opcode: Opcode) -> Self {
-        Self { opcode, bytes: Vec::new(), checked_len: 0, is_complete: false }
+    fn new(opcode: Opcode, is_deflated: bool) -> Self {
+        Self { opcode, is_deflated, bytes: Vec::new(), checked_len: 0, is_complete: false }
     }
 
     /// Adds a piece of a frame of which so many bytes are still to come.
@@ -396,7 +428,7 @@ impl Assembly {
             self.bytes.reserve_exact(doubled.clamp(payload.len(), payload.len().saturating_add(missing)));
         }
         self.bytes.extend_from_slice(payload);
-        if self.opcode == Opcode::Text {
+        if self.opcode == Opcode::Text && !self.is_deflated {
             self.checked_len += utf8::complete_len(&self.bytes[self.checked_len..])?;
         }
         Ok(())
@@ -410,7 +442,8 @@ struct Found {
 }
 
 enum EventKind {
-    Message(Opcode),
+    /// And whether its payload is compressed.
+    Message(Opcode, bool),
     Control(ControlKind),
 }
 
@@ -422,16 +455,26 @@ enum Place {
 }
 
 impl Found {
-    fn event<'a>(self, input: &'a [u8], half: Option<&'a HalfReceived>) -> Result<Event<'a>, ProtocolError> {
+    fn event<'a>(
+        self,
+        input: &'a [u8],
+        half: Option<&'a HalfReceived>,
+        limits: &Limits,
+        inflater: &'a mut Inflater,
+    ) -> Result<Event<'a>, ProtocolError> {
         let payload = match self.place {
             Place::Input(range) => &input[range],
             Place::Message => half.and_then(|half| half.message.as_ref()).map_or(&[][..], |message| &message.bytes),
             Place::Control => half.map_or(&[][..], |half| &half.control),
         };
+        let payload = match self.kind {
+            EventKind::Message(_, true) => inflater.inflate(payload, limits.message_bytes)?,
+            EventKind::Message(_, false) | EventKind::Control(_) => payload,
+        };
         Ok(match self.kind {
-            // Text put together was checked as it came, all but a last character that never did.
-            EventKind::Message(Opcode::Text) => Event::Message(Message::Text(core::str::from_utf8(payload)?)),
-            EventKind::Message(Opcode::Binary) => Event::Message(Message::Binary(payload)),
+            // Text put together was checked as it came, all but a last character that never did; compressed text was not.
+            EventKind::Message(Opcode::Text, _) => Event::Message(Message::Text(core::str::from_utf8(payload)?)),
+            EventKind::Message(Opcode::Binary, _) => Event::Message(Message::Binary(payload)),
             EventKind::Control(ControlKind::Ping) => Event::Ping(payload),
             EventKind::Control(ControlKind::Pong) => Event::Pong(payload),
             EventKind::Control(ControlKind::Close) => close_event(payload)?,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
+use fanfare::ws::deflate::Inflater;
 use fanfare::ws::{Event, Limits, Role, Session, frame};
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -109,9 +110,9 @@ impl BareLoop {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.frames.clear();
         self.ends.clear();
-        let mut lives = true;
+        let (mut lives, mut inflater) = (true, Inflater::default());
         while lives && !bytes.is_empty() {
-            let Ok(received) = connection.session.receive(bytes, &LIMITS) else {
+            let Ok(received) = connection.session.receive(bytes, &LIMITS, &mut inflater) else {
                 lives = false;
                 break;
             };

@@ -62,9 +62,9 @@ fn expected(stream: &[u8]) -> (Vec<Seen>, Option<ProtocolError>) {
     let mut session = Session::new(Role::Client);
     let limits = ws::Limits { message_bytes: LIMIT };
     let mut stream = stream.to_vec();
-    let (mut seen, mut at) = (Vec::new(), 0);
+    let (mut seen, mut at, mut inflater) = (Vec::new(), 0, ws::deflate::Inflater::default());
     while at < stream.len() {
-        let received = match session.receive(&mut stream[at..], &limits) {
+        let received = match session.receive(&mut stream[at..], &limits, &mut inflater) {
             Ok(received) => received,
             Err(error) => return (seen, Some(error)),
         };

@@ -8,7 +8,7 @@
 //! | `wire` | its bytes, plain or encrypted by `tls` |
 //! | `handshake` | the upgrade |
 //! | `frames` | messages, taken apart where they lie |
-//! | `inflate` | permessage-deflate |
+//! | `inflate`, `inflating` | permessage-deflate: one message; all those of a worker |
 //! | `conversation` | the opening, and answers |
 //! | `outgoing` | frames to be written |
 
@@ -17,6 +17,7 @@ mod conversation;
 mod frames;
 mod handshake;
 mod inflate;
+mod inflating;
 mod outgoing;
 mod sockopt;
 mod tls;
@@ -33,7 +34,7 @@ use crate::target::{Dial, Habits, Line, Offer};
 use conversation::{Heard, Opening};
 use frames::{Decoder, Event, Limits};
 use handshake::Handshake;
-use inflate::Inflater;
+use inflating::{Deflate, Inflating};
 use outgoing::Outgoing;
 
 pub use connect::cause;
@@ -51,23 +52,27 @@ pub struct Shared {
     message_bytes_max: usize,
 }
 
-/// The inflater of connections without context, and where all that is inflated goes.
-#[derive(Debug, Default)]
-struct Inflating {
-    inflater: Option<Box<Inflater>>,
-    inflated: Vec<u8>,
-}
-
 /// Takes what a connection receives.
 pub trait Sink {
     /// Bytes have just been read from the socket: what follows arrived now. The moment to look at the clock, once a read.
     fn read(&mut self, wire_bytes: usize);
     /// The upgrade was answered with 101: the handshake's time ends here.
-    fn upgraded(&mut self, deflate: bool);
+    fn upgraded(&mut self, upgraded: Upgraded);
+    /// The next message came compressed, with so many bytes, and has so many now.
+    fn inflated(&mut self, wire_bytes: usize, payload_bytes: usize);
     /// The opening conversation is done: subscribed.
     fn opened(&mut self);
     /// A data message that is not part of the opening conversation nor of its answers, after inflation.
     fn message(&mut self, payload: &[u8]);
+}
+
+/// What was agreed on with a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Upgraded {
+    /// permessage-deflate.
+    pub deflate: bool,
+    /// To go on with an earlier TLS session.
+    pub resumed: bool,
 }
 
 /// How a look at a connection ended.
@@ -125,16 +130,6 @@ enum End {
 /// Whether the socket only says that it has ended, not why.
 fn is_mere_end(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::NotConnected)
-}
-
-/// What was agreed on.
-#[derive(Debug)]
-enum Deflate {
-    None,
-    /// Each message begins anew: one inflater serves all connections.
-    Alone,
-    /// Messages refer to earlier ones.
-    Context(Box<Inflater>),
 }
 
 impl Shared {
@@ -313,8 +308,9 @@ impl Client {
             match event {
                 Event::Message { payload, deflated: false } => receiver.message(payload),
                 Event::Message { payload, deflated: true } => {
-                    let payload = inflating.inflate(deflate, payload, *message_bytes_max)?;
-                    receiver.message(payload);
+                    let message = inflating.inflate(deflate, payload, *message_bytes_max)?;
+                    receiver.sink.inflated(payload.len(), message.len());
+                    receiver.message(message);
                 }
                 Event::Ping(payload) if !*is_closing => receiver.outgoing.pong(payload),
                 Event::Ping(_) | Event::Pong => {}
@@ -338,7 +334,7 @@ impl Client {
             Some(_) => Deflate::Context(Box::default()),
         };
         self.wire.delay_acknowledgements();
-        sink.upgraded(accepted.deflate.is_some());
+        sink.upgraded(Upgraded { deflate: accepted.deflate.is_some(), resumed: self.wire.is_resumed() });
         let mut opening = Box::new(Opening::new(Arc::clone(&upgrading.script)));
         let outgoing = &mut self.outgoing;
         if opening.go_on(|text| outgoing.message(text, false)) {
@@ -359,16 +355,6 @@ impl Client {
         // The peer may be gone already; that changes nothing.
         let _ = self.flush();
         code.map_or_else(|| "close without code".into(), |code| format!("close {code}"))
-    }
-}
-
-impl Inflating {
-    fn inflate(&mut self, deflate: &mut Deflate, payload: &[u8], max: usize) -> Result<&[u8], String> {
-        let (inflater, no_context) = match deflate {
-            Deflate::Context(inflater) => (inflater, false),
-            Deflate::Alone | Deflate::None => (self.inflater.get_or_insert_default(), true),
-        };
-        inflater.inflate(payload, no_context, &mut self.inflated, max).map_err(|error| error.to_string())
     }
 }
 

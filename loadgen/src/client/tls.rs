@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 
 use mio::net::TcpStream;
-use rustls::{AlertDescription, CertificateError, ClientConnection, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, ClientConnection, Error, HandshakeKind, InvalidMessage};
 
 use crate::target::Tls;
 
@@ -76,6 +76,11 @@ impl TlsStream {
     /// Whether the handshake is done.
     pub fn is_agreed(&self) -> bool {
         !self.session.is_handshaking()
+    }
+
+    /// Whether the handshake went on with an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.session.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Plaintext bytes encrypted that the socket has not wholly taken.

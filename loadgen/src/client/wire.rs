@@ -97,6 +97,14 @@ impl Wire {
         }
     }
 
+    /// Whether it goes on with an earlier TLS session.
+    pub(super) fn is_resumed(&self) -> bool {
+        match &self.0 {
+            Kind::Plain(_) => false,
+            Kind::Tls(stream) => stream.is_resumed(),
+        }
+    }
+
     /// Whether a read that does not fill its buffer has emptied the socket.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {

@@ -19,6 +19,9 @@ pub struct Connecting {
     pub elapsed_ns: u64,
     /// From connect to the upgrade's answer.
     pub handshake: Latencies,
+    /// Of these, so many went on with an earlier TLS session.
+    #[serde(default)]
+    pub resumed: u64,
 }
 
 /// What was measured between the beginning and the end of one measured time.
@@ -83,6 +86,18 @@ pub struct Tally {
     pub payload_bytes: u64,
     /// Connections on which permessage-deflate was agreed on.
     pub deflated_connections: u64,
+    /// Data messages, of whatever content.
+    #[serde(default)]
+    pub messages: u64,
+    /// Of these, so many came compressed.
+    #[serde(default)]
+    pub deflated_messages: u64,
+    /// Bytes of their payloads as they came.
+    #[serde(default)]
+    pub deflated_bytes: u64,
+    /// Bytes of their payloads after inflation.
+    #[serde(default)]
+    pub inflated_bytes: u64,
     /// By role: `subscriber`, `slow`, `stalled`, `churning`.
     pub roles: BTreeMap<String, RoleTally>,
 }
@@ -119,6 +134,9 @@ pub struct StormOutcome {
     pub until_back_ns: u64,
     /// Handshakes of the storm.
     pub handshake: Latencies,
+    /// Of these, so many went on with an earlier TLS session.
+    #[serde(default)]
+    pub resumed: u64,
     /// Attempts that failed, by cause (and were tried again).
     pub failures: BTreeMap<String, u64>,
 }
@@ -190,6 +208,7 @@ impl Connecting {
         merge_counts(&mut self.failures, &other.failures);
         self.elapsed_ns = self.elapsed_ns.max(other.elapsed_ns);
         self.handshake.merge(&other.handshake);
+        self.resumed += other.resumed;
     }
 }
 
@@ -227,6 +246,10 @@ impl Tally {
         self.wire_bytes += other.wire_bytes;
         self.payload_bytes += other.payload_bytes;
         self.deflated_connections += other.deflated_connections;
+        self.messages += other.messages;
+        self.deflated_messages += other.deflated_messages;
+        self.deflated_bytes += other.deflated_bytes;
+        self.inflated_bytes += other.inflated_bytes;
         for (role, tally) in &other.roles {
             self.roles.entry(role.clone()).or_default().merge(tally);
         }
@@ -258,6 +281,7 @@ impl StormOutcome {
         self.silent += other.silent;
         self.until_back_ns = self.until_back_ns.max(other.until_back_ns);
         self.handshake.merge(&other.handshake);
+        self.resumed += other.resumed;
         merge_counts(&mut self.failures, &other.failures);
     }
 }

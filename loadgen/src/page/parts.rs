@@ -121,6 +121,9 @@ fn publications(tally: &Tally) -> Vec<(String, String)> {
         pair("bytes on the wire", size(tally.wire_bytes)),
         pair("bytes of payload", size(tally.payload_bytes)),
         unless_zero("compressed connections", tally.deflated_connections),
+        unless_zero("compressed messages", tally.deflated_messages),
+        pair("their bytes as they came", size(tally.deflated_bytes)),
+        pair("their bytes inflated", size(tally.inflated_bytes)),
     ]
 }
 
@@ -176,6 +179,7 @@ fn storm_row(number: usize, storm: &StormOutcome) -> Markup {
             pair("back", count(storm.back)),
             pair("until the last was back", ns(storm.until_back_ns)),
             pair("handshakes", quantiles(&storm.handshake)),
+            unless_zero("of these, resumed TLS sessions", storm.resumed),
             pair("failed attempts", causes(&storm.failures)),
         ]))
     }

@@ -215,6 +215,26 @@ fn own_lag(repetition: &Repetition) -> Option<f64> {
     repetition.measurement.workers.iter().filter_map(|worker| quantile(&worker.lag, 0.99)).reduce(f64::max)
 }
 
+/// Bytes received for each delivery, to whomever: frames, compressed as they came, heartbeats and all.
+fn wire_bytes(repetition: &Repetition) -> Option<f64> {
+    let tally = &repetition.measurement.tally;
+    let received: u64 = tally.roles.values().map(|role| role.received).sum();
+    (received > 0 && tally.wire_bytes > 0).then(|| tally.wire_bytes as f64 / received as f64)
+}
+
+/// How much shorter deflate made what came compressed; none if nothing did.
+fn compression(repetition: &Repetition) -> Option<f64> {
+    let tally = &repetition.measurement.tally;
+    (tally.deflated_bytes > 0).then(|| tally.inflated_bytes as f64 / tally.deflated_bytes as f64)
+}
+
+/// The share of the messages that came compressed; none where it was agreed on nowhere.
+fn compressed(repetition: &Repetition) -> Option<f64> {
+    let tally = &repetition.measurement.tally;
+    let is_told = tally.deflated_connections > 0 || tally.deflated_messages > 0;
+    (is_told && tally.messages > 0).then(|| tally.deflated_messages as f64 / tally.messages as f64)
+}
+
 /// How far apart subscribers are: p99 of their medians by the p50 of their medians.
 fn fairness(repetition: &Repetition) -> Option<f64> {
     let medians = &repetition.measurement.subscriber_medians;
@@ -258,6 +278,9 @@ pub static FIGURES: &[Figure] = &[
         per_second(r.measurement.published, r.measurement.window_ns)
     }),
     latency("schedule-error-p99", "schedule error p99", |r| quantile(&r.measurement.schedule_error, 0.99)),
+    figure("wire-bytes", "bytes on the wire per delivery", Unit::Bytes, Better::Lower, wire_bytes),
+    figure("compressed", "messages that came compressed", Unit::Share, Better::Neither, compressed),
+    figure("compression", "payload by compressed bytes", Unit::Ratio, Better::Neither, compression),
     mishaps("late", "sent late", late),
     mishaps("lost", "lost", |r| of_subscribers(r, |tally| tally.lost)),
     mishaps("gaps", "gaps", |r| of_subscribers(r, |tally| tally.gaps)),

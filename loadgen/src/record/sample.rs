@@ -171,6 +171,7 @@ impl Sample {
             failures: BTreeMap::new(),
             elapsed_ns: self.subscribers * 61_000,
             handshake: Latencies::default(),
+            resumed: 0,
         };
         for _ in 0..self.subscribers {
             connecting.handshake.record(lognormal(4_000_000.0, 0.7).sample(rng) as u64);
@@ -192,6 +193,7 @@ impl Sample {
             incomplete: lost,
             wire_bytes: received * 132,
             payload_bytes: received * 128,
+            messages: received,
             roles: [("subscriber".to_owned(), subscriber), ("slow".to_owned(), slow)].into(),
             ..Tally::default()
         }
@@ -259,6 +261,7 @@ impl Sample {
             silent: 0,
             until_back_ns,
             handshake,
+            resumed: 0,
             failures,
         }
     }

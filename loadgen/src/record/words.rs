@@ -144,6 +144,7 @@ fn sentences(report: &Report) -> Vec<String> {
         latency(&median),
         if is_closed { closed_loop(report, &median) } else { omission(&median) },
         schedule(report, &tally, &median).filter(|_| !is_closed),
+        deflate(report, &tally),
         itself(&median),
         server(&median),
         ceiling(report, &median),
@@ -248,6 +249,24 @@ fn schedule(report: &Report, tally: &Tally, median: &impl Fn(&str) -> Option<Spr
         late => format!("{} of {} were late by more than {after}", count(late), count(tally.published)),
     };
     Some(format!("99% of the publications were sent within {error} of their intended time; {late}."))
+}
+
+/// What compression made of it; or that it was offered in vain.
+fn deflate(report: &Report, tally: &Tally) -> Option<String> {
+    if tally.deflated_messages == 0 {
+        let is_in_vain = report.scenario.target.deflate && tally.messages > 0;
+        return is_in_vain.then(|| "permessage-deflate was offered, but all messages came uncompressed.".into());
+    }
+    let size = |bytes: u64| Unit::Bytes.format(bytes as f64);
+    let ratio = tally.inflated_bytes as f64 / tally.deflated_bytes.max(1) as f64;
+    Some(format!(
+        "Of {} messages {} came compressed: {} of payloads in {}, which is {} times less.",
+        count(tally.messages),
+        count(tally.deflated_messages),
+        size(tally.inflated_bytes),
+        size(tally.deflated_bytes),
+        figures::significant(ratio)
+    ))
 }
 
 fn itself(median: &impl Fn(&str) -> Option<Spread>) -> Option<String> {

@@ -148,6 +148,7 @@ pub const SECTIONS: &[Section] = &[
             key("insecure", "Accept any certificate; the result says so"),
             absent("certificate", "\"client.pem\"", "A client certificate with its chain, PEM"),
             absent("key", "\"client.key\"", "The client certificate's key, PEM"),
+            key("resumption", "Resume sessions with the server's tickets; false: every handshake is a whole one"),
         ],
     },
     Section {
@@ -234,6 +235,11 @@ pub const SECTIONS: &[Section] = &[
         keys: &[
             key("bytes", "Bytes of the payload, its marker of 52 bytes included"),
             key("binary", "Publish binary messages; false for text"),
+            key(
+                "filler",
+                "What stands behind the marker: random letters and digits, or json, of which deflate makes about a quarter \
+                 (only where a publication is nothing but its payload)",
+            ),
         ],
     },
     Section {

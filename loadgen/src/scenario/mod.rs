@@ -194,6 +194,9 @@ pub struct TlsSettings {
     pub certificate: Option<PathBuf>,
     /// Its key, PEM.
     pub key: Option<PathBuf>,
+    /// Resume sessions with the tickets that the server has given; all connections share them. Default: every handshake is
+    /// a whole one.
+    pub resumption: bool,
 }
 
 /// Who is connected. Counts, or shares of `total`.
@@ -334,6 +337,20 @@ pub struct Payload {
     pub bytes: Size,
     /// Published as binary messages. Default: text.
     pub binary: bool,
+    /// What stands behind the marker.
+    pub filler: Filler,
+}
+
+/// What stands behind the marker of a payload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Filler {
+    /// Letters and digits at random, which deflate hardly makes shorter.
+    #[default]
+    Random,
+    /// JSON as a feed of prices has it, of which deflate makes about a quarter. Only where a publication is the payload and
+    /// nothing else: within other JSON its quotes would be escaped.
+    Json,
 }
 
 /// A reconnect storm: at one moment of the measurement all subscribers drop their connections and come back.
@@ -457,7 +474,7 @@ impl Default for Load {
 
 impl Default for Payload {
     fn default() -> Self {
-        Self { bytes: Size(128), binary: false }
+        Self { bytes: Size(128), binary: false, filler: Filler::default() }
     }
 }
 
@@ -472,6 +489,18 @@ impl Default for ClientSettings {
             lag_max: ms(10),
             late_after: ms(1),
             message_bytes_max: Size(16 << 20),
+        }
+    }
+}
+
+impl std::str::FromStr for Filler {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "random" => Ok(Self::Random),
+            "json" => Ok(Self::Json),
+            _ => Err(format!("'{text}' is not one of random, json")),
         }
     }
 }

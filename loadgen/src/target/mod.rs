@@ -19,6 +19,7 @@ mod publication;
 mod reader;
 mod signing;
 mod template;
+mod tickets;
 mod tls;
 mod url;
 
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::Failure;
-use crate::scenario::{AppSettings, PublishVia, Scenario, Step, TargetSettings, Template as Parts};
+use crate::scenario::{AppSettings, Filler, PublishVia, Scenario, Step, TargetSettings, Template as Parts};
 
 pub use dial::{Dial, Habits, Line, Offer, Reply};
 pub use preset::{DEFAULT as DEFAULT_PRESET, presets};
@@ -185,6 +186,7 @@ fn parts(scenario: &Scenario, url: &Url) -> Result<Parts, Failure> {
         Failure::usage(format!("target.preset is '{name}': there are {}", names.join(", ")))
     })?;
     let mut parts = preset::overlay(preset, &settings.template);
+    check_filler(scenario.payload.filler, &parts)?;
     match (&url.path, &settings.template.subscribe_path) {
         (Some(_), Some(_)) => {
             return Err(Failure::usage(
@@ -198,6 +200,20 @@ fn parts(scenario: &Scenario, url: &Url) -> Result<Parts, Failure> {
     parts.publish_path.get_or_insert_with(|| subscribe_path.clone());
     parts.idle_path.get_or_insert(subscribe_path);
     Ok(parts)
+}
+
+/// JSON within JSON would not be the payload any more.
+fn check_filler(filler: Filler, parts: &Parts) -> Result<(), Failure> {
+    let is_wrapped = |template: &String| template.contains("{message_json}") || template.contains("{message_url}");
+    let http = parts.publish_http.as_ref();
+    let mut templates = parts.publish.iter().chain(http.map(|http| &http.body)).chain(http.map(|http| &http.path));
+    match filler == Filler::Json && templates.any(is_wrapped) {
+        true => Err(Failure::usage(
+            "payload.filler (--filler) is 'json': allowed is that only where a publication is nothing but its payload, and \
+             this way of speaking puts it into a text of its own",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn offer(settings: &TargetSettings) -> Result<Offer, Failure> {
@@ -321,6 +337,9 @@ fn describe(settings: &TargetSettings) -> String {
     }
     if settings.deflate {
         text.push_str(", permessage-deflate offered");
+    }
+    if settings.tls.resumption {
+        text.push_str(", TLS sessions resumed");
     }
     if settings.tls.insecure {
         text.push_str(", certificates NOT checked");

@@ -1,7 +1,7 @@
 //! TLS of a target, prepared once: whom to trust, which name to expect, how to prove who we are.
 //!
-//! Owner: [`Target`](super::Target). Sessions are not resumed: each connection stands for another client, and a reconnect
-//! storm of browsers that lost their tickets is the harder case.
+//! Owner: [`Target`](super::Target). Sessions are not resumed unless asked for: each connection stands for another client,
+//! and a reconnect storm of browsers that lost their tickets is the harder case.
 
 use std::fmt;
 use std::path::Path;
@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
+use super::tickets::Tickets;
 use crate::failure::Failure;
 use crate::scenario::TlsSettings;
 
@@ -50,7 +51,10 @@ impl Tls {
             builder.with_root_certificates(roots(settings.ca.as_deref())?)
         };
         let mut config = with_own_certificate(builder, settings)?;
-        config.resumption = Resumption::disabled();
+        config.resumption = match settings.resumption {
+            true => Resumption::store(Arc::new(Tickets::default())),
+            false => Resumption::disabled(),
+        };
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self { config: Arc::new(config), name: server_name(settings, host)? })
     }

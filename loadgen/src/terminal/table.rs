@@ -15,6 +15,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("latency, from the actual send", &["service-p50", "service-p99"]),
     ("until the last subscriber has it", &["completion-p50", "completion-p99", "completion-max", "fairness"]),
     ("rates", &["publications", "deliveries", "schedule-error-p99", "late"]),
+    ("bytes", &["wire-bytes", "compressed", "compression"]),
     ("what went wrong", &["lost", "gaps", "duplicates", "reordered", "corrupted"]),
     ("connection phase", &["connects", "handshake-p50", "handshake-p99"]),
     ("server", &["server-cpu", "server-rss"]),
@@ -126,8 +127,12 @@ fn storm_words(storm: &StormOutcome) -> String {
         causes => format!("; attempts that failed and were made again: {causes}"),
     };
     let handshake = ns(storm.handshake.quantile_ns(0.99));
+    let resumed = match storm.resumed {
+        0 => String::new(),
+        resumed => format!(", {} went on with an earlier TLS session", grouped(resumed as f64)),
+    };
     format!(
-        "Storm: {} connections dropped at once, {outcome}; handshake p99 {handshake}{failures}.",
+        "Storm: {} connections dropped at once, {outcome}; handshake p99 {handshake}{resumed}{failures}.",
         grouped(storm.dropped as f64)
     )
 }

@@ -9,11 +9,13 @@
 //! | 3 | actual minus intended time, nanoseconds, at most 2⁴⁰ - 1 (40) | check of all that and of the run (24) |
 //!
 //! Letters and digits only, so it comes through JSON, JSON within JSON, and binary wrappers as it is, and is found anywhere
-//! in a message. The filler behind it is letters and digits as well, known to both sides: a payload is compared to its
-//! last byte. Two publications in a row have different filler.
+//! in a message. The filler behind it is letters and digits as well (unless JSON is asked for), known to both sides: a payload
+//! is compared to its last byte. Two publications in a row have different filler.
 
 use memchr::memmem::Finder;
 
+use crate::scenario::Filler;
+use crate::verify::filler::filler;
 use crate::verify::marker::hex::{decode, encode};
 
 /// Bytes of a marker, and the shortest payload.
@@ -78,17 +80,6 @@ fn check(values: [u64; 3], run: u64) -> u64 {
     mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40
 }
 
-/// The same bytes for everybody who knows the seed, long enough for a filler of `bytes` at each beginning.
-fn filler(bytes: usize, seed: u64) -> Box<[u8]> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789AZ";
-    let mut state = seed ^ 0x5851_f42d_4c95_7f2d;
-    let letter = |_| {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        LETTERS[(state >> 58) as usize]
-    };
-    (0..bytes + FILLERS).map(letter).collect()
-}
-
 #[inline]
 fn filler_begin(marker: &Marker) -> usize {
     (marker.stream.wrapping_add(marker.sequence)) as usize % FILLERS
@@ -104,10 +95,11 @@ pub struct PayloadWriter {
 
 impl PayloadWriter {
     /// For payloads of `bytes`, at least [`MARKER_LEN`], in the run that both sides know by the number `run`; `seed` makes
-    /// the filler.
-    pub fn new(bytes: usize, run: u64, seed: u64) -> Self {
+    /// the filler, which is of the kind `filling`.
+    pub fn new(bytes: usize, filling: Filler, run: u64, seed: u64) -> Self {
         let bytes = bytes.max(MARKER_LEN);
-        Self { run, filler: filler(bytes - MARKER_LEN, seed), payload: vec![0; bytes].into() }
+        let filler = filler(filling, bytes - MARKER_LEN + FILLERS, seed);
+        Self { run, filler, payload: vec![0; bytes].into() }
     }
 
     /// The payload of a publication.
@@ -148,12 +140,13 @@ pub struct PayloadReader {
 
 impl PayloadReader {
     /// The counterpart of a [`PayloadWriter`] made with the same arguments.
-    pub fn new(bytes: usize, run: u64, seed: u64) -> Self {
+    pub fn new(bytes: usize, filling: Filler, run: u64, seed: u64) -> Self {
         let filler_len = bytes.max(MARKER_LEN) - MARKER_LEN;
         // None of these is a marker, and none stands where it would be looked for.
         let mut kept = Box::new([([0; MARKER_LEN], Marker::default()); KEPT]);
         kept[0].0 = [1; MARKER_LEN];
-        Self { run, filler: filler(filler_len, seed), filler_len, finder: Finder::new(MAGIC), at: 0, kept }
+        let filler = filler(filling, filler_len + FILLERS, seed);
+        Self { run, filler, filler_len, finder: Finder::new(MAGIC), at: 0, kept }
     }
 
     /// Looks for a payload in `message`.
@@ -280,7 +273,7 @@ mod tests {
     }
 
     fn pair(bytes: usize) -> (PayloadWriter, PayloadReader) {
-        (PayloadWriter::new(bytes, RUN, 5), PayloadReader::new(bytes, RUN, 5))
+        (PayloadWriter::new(bytes, Filler::Random, RUN, 5), PayloadReader::new(bytes, Filler::Random, RUN, 5))
     }
 
     proptest! {
@@ -351,11 +344,25 @@ mod tests {
 
     #[test]
     fn a_marker_of_another_run_is_corrupted_and_a_message_without_one_foreign() {
-        let mut other = PayloadWriter::new(128, RUN + 1, 5);
+        let mut other = PayloadWriter::new(128, Filler::Random, RUN + 1, 5);
         let (_, mut reader) = pair(128);
         assert_eq!(reader.read(other.write(&Marker::default())), Read::Corrupted);
         assert_eq!(reader.read(b"{\"hello\":1}"), Read::Foreign);
         assert_eq!(reader.read(b""), Read::Foreign);
+    }
+
+    #[test]
+    fn json_is_compared_to_its_last_byte_too() {
+        let mut writer = PayloadWriter::new(4096, Filler::Json, RUN, 5);
+        let mut reader = PayloadReader::new(4096, Filler::Json, RUN, 5);
+        let markers = [1, 2].map(|sequence| Marker { sequence, ..Marker::default() });
+        let payloads = markers.map(|marker| writer.write(&marker).to_vec());
+        assert_ne!(payloads[0][MARKER_LEN..], payloads[1][MARKER_LEN..]);
+        for (marker, mut payload) in markers.into_iter().zip(payloads) {
+            assert_eq!(reader.read(&payload), Read::Whole(marker));
+            *payload.last_mut().expect("4 KiB") ^= 1;
+            assert_eq!(reader.read(&payload), Read::Corrupted);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod completion;
 pub mod fairness;
+mod filler;
 pub mod marker;
 pub mod parties;
 pub mod sequence;

@@ -187,7 +187,7 @@ impl Books {
         if !self.is_driving {
             return;
         }
-        self.measurement.tally.payload_bytes += payload.len() as u64;
+        self.count(payload);
         let marker = match self.reader.read(payload) {
             Read::Whole(marker) => marker,
             Read::Foreign => return self.measurement.tally.foreign += 1,
@@ -226,7 +226,25 @@ impl Books {
 
     /// A message to somebody who follows nothing.
     pub fn message_to_other(&mut self, payload: &[u8]) {
-        self.measurement.tally.payload_bytes += payload.len() as u64;
+        self.count(payload);
+    }
+
+    #[inline]
+    fn count(&mut self, payload: &[u8]) {
+        let tally = &mut self.measurement.tally;
+        tally.messages += 1;
+        tally.payload_bytes += payload.len() as u64;
+    }
+
+    /// A message came compressed, with so many bytes, and has so many now.
+    #[inline]
+    pub fn inflated(&mut self, wire_bytes: usize, payload_bytes: usize) {
+        if self.is_driving {
+            let tally = &mut self.measurement.tally;
+            tally.deflated_messages += 1;
+            tally.deflated_bytes += wire_bytes as u64;
+            tally.inflated_bytes += payload_bytes as u64;
+        }
     }
 
     /// Nothing more comes to this follower for now: what came is recorded.

@@ -109,12 +109,14 @@ impl Worker {
     }
 
     /// Its upgrade was answered.
-    pub(super) fn upgraded(&mut self, attempt: Attempt, handshake_ns: u64) {
-        match (attempt, &mut self.connecting, &mut self.storm) {
-            (Attempt::First, Some(phase), _) => phase.figures.handshake.record(handshake_ns),
-            (Attempt::Storm, _, Some(storm)) => storm.outcome.handshake.record(handshake_ns),
-            _ => {}
-        }
+    pub(super) fn upgraded(&mut self, attempt: Attempt, handshake_ns: u64, resumed: bool) {
+        let (handshake, of_resumed) = match (attempt, &mut self.connecting, &mut self.storm) {
+            (Attempt::First, Some(phase), _) => (&mut phase.figures.handshake, &mut phase.figures.resumed),
+            (Attempt::Storm, _, Some(storm)) => (&mut storm.outcome.handshake, &mut storm.outcome.resumed),
+            _ => return,
+        };
+        handshake.record(handshake_ns);
+        *of_resumed += u64::from(resumed);
     }
 
     /// It can be used.

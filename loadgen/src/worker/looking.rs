@@ -1,6 +1,6 @@
 //! One look at one connection: what it received goes to the books, what became of it is acted upon.
 
-use crate::client::{Looked, Sink};
+use crate::client::{Looked, Sink, Upgraded};
 use crate::load::Role;
 use crate::worker::books::{Books, Follower};
 use crate::worker::http_publisher::HttpLooked;
@@ -25,7 +25,7 @@ struct Looking<'a> {
     books: &'a mut Books,
     follower: Option<&'a mut Follower>,
     wire_bytes: usize,
-    upgraded: Option<bool>,
+    upgraded: Option<Upgraded>,
     is_opened: bool,
 }
 
@@ -36,8 +36,13 @@ impl Sink for Looking<'_> {
         self.books.begin_read(self.follower.as_deref_mut(), monotonic_ns(), wire_bytes);
     }
 
-    fn upgraded(&mut self, deflate: bool) {
-        self.upgraded = Some(deflate);
+    fn upgraded(&mut self, upgraded: Upgraded) {
+        self.upgraded = Some(upgraded);
+    }
+
+    #[inline]
+    fn inflated(&mut self, wire_bytes: usize, payload_bytes: usize) {
+        self.books.inflated(wire_bytes, payload_bytes);
     }
 
     fn opened(&mut self) {
@@ -112,13 +117,13 @@ impl Worker {
 
     /// The upgrade was answered, or the opening conversation is done.
     #[cold]
-    fn came_further(&mut self, slot: u32, upgraded: Option<bool>, is_opened: bool) {
+    fn came_further(&mut self, slot: u32, upgraded: Option<Upgraded>, is_opened: bool) {
         let now_ns = self.books.now_ns;
-        if let Some(is_deflated) = upgraded {
+        if let Some(Upgraded { deflate, resumed }) = upgraded {
             let seat = &mut self.seats[slot as usize];
-            seat.is_deflated = is_deflated;
+            seat.is_deflated = deflate;
             let (attempt, handshake_ns) = (seat.attempt, now_ns.saturating_sub(seat.begun_ns));
-            self.upgraded(attempt, handshake_ns);
+            self.upgraded(attempt, handshake_ns, resumed);
         }
         if is_opened {
             self.opened(slot, now_ns);

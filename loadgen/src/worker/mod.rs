@@ -161,7 +161,10 @@ impl Worker {
         let worker = Self {
             events: Events::with_capacity(EVENTS),
             shared: Shared::new(message_bytes_max),
-            books: Books::new(roster.clone(), PayloadReader::new(bytes, plan.run, scenario.seed)),
+            books: Books::new(
+                roster.clone(),
+                PayloadReader::new(bytes, scenario.payload.filler, plan.run, scenario.seed),
+            ),
             publishing: Publishing::new(scenario, roster, plan.run),
             publications: vec![None; if plan.member == 0 { roster.streams() as usize } else { 0 }],
             pace: Pace::new(connect.rate_per_s, connect.concurrency, roster.members()),

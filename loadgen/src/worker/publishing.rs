@@ -108,7 +108,7 @@ impl Publishing {
             published: vec![0; streams as usize],
             held: (0..publishers).map(|_| VecDeque::new()).collect(),
             held_total: 0,
-            writer: PayloadWriter::new(bytes, run, scenario.seed),
+            writer: PayloadWriter::new(bytes, scenario.payload.filler, run, scenario.seed),
             offer: Offer::None,
             window: Window::default(),
             unsendable: 0,

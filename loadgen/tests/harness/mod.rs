@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use loadgen::client::{Client, Looked, Shared, Sink};
+use loadgen::client::{Client, Looked, Shared, Sink, Upgraded};
 use loadgen::scenario::Scenario;
 use loadgen::target::{Part, Target};
 use mio::{Events, Poll, Token};
@@ -20,7 +20,8 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Log {
     pub wire_bytes: usize,
-    pub upgraded: Option<bool>,
+    pub upgraded: Option<Upgraded>,
+    pub inflated: Vec<(usize, usize)>,
     pub opened: u32,
     pub messages: Vec<Vec<u8>>,
 }
@@ -31,9 +32,13 @@ impl Sink for Log {
         self.wire_bytes += wire_bytes;
     }
 
-    fn upgraded(&mut self, deflate: bool) {
-        assert_eq!(self.upgraded.replace(deflate), None, "upgraded once");
+    fn upgraded(&mut self, upgraded: Upgraded) {
+        assert_eq!(self.upgraded.replace(upgraded), None, "upgraded once");
         assert_eq!(self.opened, 0, "upgraded before it is opened");
+    }
+
+    fn inflated(&mut self, wire_bytes: usize, payload_bytes: usize) {
+        self.inflated.push((wire_bytes, payload_bytes));
     }
 
     fn opened(&mut self) {

@@ -175,7 +175,8 @@ fn follow(stream: &UnixStream, shared: &Shared) -> io::Error {
 }
 
 fn follow_one(frame: &Frame<'_>, shared: &Shared) -> io::Result<()> {
-    let Some(publication) = frame.publication(&shared.clock, &shared.encodings) else { return Err(unexpected(frame)) };
+    let publication = frame.publication(&shared.clock, &shared.encodings, shared.settings().deflate_min_bytes);
+    let Some(publication) = publication else { return Err(unexpected(frame)) };
     let now = shared.clock.now();
     let topic = match shared.topics.get(publication.topic()) {
         Some(topic) => topic,

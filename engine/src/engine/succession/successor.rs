@@ -133,7 +133,8 @@ fn receive(stream: &UnixStream, shared: &Shared) -> io::Result<Vec<(String, Esta
                 topics.push((name.to_owned(), Estate { epoch: Epoch(epoch), offset, history: Vec::new() }));
             }
             Frame::Publication { topic, .. } => {
-                let publication = frame.publication(&shared.clock, &shared.encodings);
+                let publication =
+                    frame.publication(&shared.clock, &shared.encodings, shared.settings().deflate_min_bytes);
                 let own = topics.last_mut().filter(|(name, _)| name == topic);
                 let (Some(publication), Some((_, estate))) = (publication, own) else { return Err(unexpected(&frame)) };
                 estate.history.push(Arc::new(publication));

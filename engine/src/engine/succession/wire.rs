@@ -84,11 +84,12 @@ impl<'a> Frame<'a> {
     }
 
     /// The publication that this is, on this engine's clock; `None` if it is none, or its text is not UTF-8.
-    pub fn publication(&self, clock: &Clock, encodings: &Encodings) -> Option<Publication> {
+    /// It is compressed for those who want that if it has so many bytes.
+    pub fn publication(&self, clock: &Clock, encodings: &Encodings, deflate_min_bytes: usize) -> Option<Publication> {
         let Self::Publication { topic, epoch, offset, unix_ms, text, key, payload } = *self else { return None };
         let message = if text { Message::Text(std::str::from_utf8(payload).ok()?) } else { Message::Binary(payload) };
         let position = Position { epoch: Epoch(epoch), offset };
-        let publication = Publication::new(Arc::from(topic), message, encodings).with_key(key);
+        let publication = Publication::new(Arc::from(topic), message, encodings, deflate_min_bytes).with_key(key);
         Some(publication.placed(position, clock.at_unix_ms(unix_ms)))
     }
 }
@@ -179,12 +180,12 @@ mod tests {
         let (clock, encodings) = (Clock::default(), Encodings::default());
         let ago = clock.now().unix_ms - 60_000;
         let position = Position { epoch: Epoch(7), offset: 9 };
-        let sent = Publication::new("t".into(), Message::Text("grüße"), &encodings).with_key(Some("k"));
+        let sent = Publication::new("t".into(), Message::Text("grüße"), &encodings, 0).with_key(Some("k"));
         let sent = sent.placed(position, clock.at_unix_ms(ago));
         let mut bytes = Vec::new();
         say(&mut bytes, &Frame::of(&sent)).unwrap();
         let mut buffer = Vec::new();
-        let got = hear(&mut &bytes[..], &mut buffer).unwrap().publication(&clock, &encodings).unwrap();
+        let got = hear(&mut &bytes[..], &mut buffer).unwrap().publication(&clock, &encodings, 0).unwrap();
         assert_eq!((got.topic(), got.key(), got.payload()), ("t", Some("k"), "grüße".as_bytes()));
         assert_eq!((got.epoch(), got.offset(), got.unix_ms(), got.opcode()), (Epoch(7), 9, ago, Opcode::Text));
         let age = clock.nanos() - got.nanos();

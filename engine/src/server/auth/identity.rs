@@ -6,10 +6,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::value::RawValue;
 
 use super::Denied;
-use super::claims::Claims;
+use super::claims::{Claims, SUBJECT_BYTES_MAX};
 use super::permissions::Permissions;
 use super::settings::Role;
-use crate::ConnectionLimits;
+use crate::{ClientCertificate, ConnectionLimits};
 
 /// Somebody, and what he may do. Shared by all who come with the same token.
 #[derive(Debug, Default)]
@@ -53,6 +53,20 @@ impl Identity {
             info: claims.info,
             is_authenticated: true,
         }
+    }
+
+    /// Who has shown a certificate that was verified: somebody of the role `default`, called by its common name, or else by
+    /// the first DNS name, mail address or URI it is for. One that is called by none of them has no name, but is somebody.
+    #[must_use]
+    pub fn of_certificate(certificate: &ClientCertificate, roles: &[Role]) -> Self {
+        let alternatives = [certificate.dns_names(), certificate.email_addresses(), certificate.uris()];
+        let mut names =
+            certificate.common_name().into_iter().chain(alternatives.into_iter().flatten().map(String::as_str));
+        // As of tokens: so it can be shown, and be part of a topic.
+        let is_name =
+            |name: &&str| (1..=SUBJECT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        let subject = names.find(is_name).map(str::to_owned);
+        Self::new(Claims { subject, ..Claims::default() }, roles, 0)
     }
 
     /// Whether it holds at this time.

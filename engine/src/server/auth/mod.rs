@@ -34,7 +34,7 @@ use self::metrics::{AuthCollector, AuthMetrics};
 use self::permissions::{Permissions, check_role_pattern};
 pub use self::settings::{AuthSettings, CallbackSettings, JwtKey, Role, Rules, Secret};
 use super::http::error::ApiError;
-use crate::{Arrival, EngineHandle};
+use crate::{Arrival, ClientCertificate, EngineHandle};
 
 /// What somebody wants to do with a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,6 +203,21 @@ impl Auth {
         }
     }
 
+    /// Who it is that has shown a certificate in the TLS handshake; none without one. Permissions are those of the role
+    /// `default`, as with a token that claims nothing but its subject.
+    #[must_use]
+    pub fn by_certificate(&self, state: &State, certificate: Option<&ClientCertificate>) -> Option<Arc<Identity>> {
+        let certificate = certificate.filter(|_| state.settings.client_certificates)?;
+        // Told from tokens, which have one part.
+        let fingerprint = Fingerprint::of(&[Some(b"certificate"), Some(certificate.der())]);
+        if let Some(identity) = state.known.get(&fingerprint, now_s()) {
+            return Some(identity);
+        }
+        let identity = Arc::new(Identity::of_certificate(certificate, &state.settings.roles));
+        state.known.put(fingerprint, &identity, u64::try_from(certificate.not_after()).unwrap_or_default());
+        Some(identity)
+    }
+
     /// Who it is that has brought nothing: anonymous; everything or everybody if nobody is asked who he is.
     #[must_use]
     pub fn without_token(&self, state: &State, is_local: bool) -> Option<Arc<Identity>> {
@@ -249,8 +264,9 @@ impl Auth {
             Verdict::Ask => self.ask(&state, &credentials).await?,
             Verdict::Nobody => None,
         };
+        let shown = || self.by_certificate(&state, arrival.client_certificate.as_deref());
         let anonymous = || state.anonymous.clone().filter(|_| state.settings.is_on());
-        found.or_else(anonymous).ok_or(Denied::NoToken)
+        found.or_else(shown).or_else(anonymous).ok_or(Denied::NoToken)
     }
 
     /// Checks what somebody wants over HTTP: on a topic, or on everything.

@@ -100,6 +100,9 @@ pub struct AuthSettings {
     pub roles: Vec<Role>,
     /// A token that may do everything over HTTP and WebSocket.
     pub api_token: Option<Secret>,
+    /// Whether clients may show, or have to show, certificates that are verified: who does is authenticated by that.
+    /// Default false.
+    pub client_certificates: bool,
     /// Whether the HTTP API needs no token from this machine itself. Default true. A request with a forwarding header never
     /// counts as from this machine.
     pub api_on_loopback: bool,
@@ -119,15 +122,22 @@ impl Default for AuthSettings {
             callback: None,
             roles: Vec::new(),
             api_token: None,
+            client_certificates: false,
             api_on_loopback: true,
         }
     }
 }
 
 impl AuthSettings {
-    /// Whether clients are authenticated at all: there are keys, or a program to ask.
+    /// Whether clients are authenticated at all: there are keys, a program to ask, or an authority for their certificates.
     #[must_use]
     pub fn is_on(&self) -> bool {
+        self.takes_tokens() || self.client_certificates
+    }
+
+    /// Whether there is anything to check tokens of clients by: keys, or a program to ask.
+    #[must_use]
+    pub fn takes_tokens(&self) -> bool {
         !self.jwt_keys.is_empty() || self.jwks_file.is_some() || self.callback.is_some()
     }
 }

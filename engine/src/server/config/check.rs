@@ -8,7 +8,8 @@ use super::Config;
 use super::mistake::{Mistake, Source};
 use super::rules;
 use super::table::known;
-use crate::ClientAddress;
+use crate::server::tls::Certificates;
+use crate::{ClientAddress, ClientAuth, Security};
 
 /// Tokens that are easily guessed are shorter.
 const TOKEN_BYTES_GOOD: usize = 16;
@@ -24,6 +25,7 @@ pub fn contradictions(config: &Config, broken: &BTreeSet<&'static str>) -> Vec<M
     let mut checker = Checker { config, broken, mistakes: Vec::new() };
     checker.reach();
     checker.network();
+    checker.tls();
     checker.times();
     checker.sizes();
     checker.addresses();
@@ -75,13 +77,15 @@ impl Checker<'_> {
     fn reach(&mut self) {
         let config = self.config;
         let broken = self.broken;
-        let is_known = !["listen", "open", "jwt_keys", "jwks_file", "auth_url"].iter().any(|key| broken.contains(key));
-        if let Err(text) = exposure(config, &config.listen)
+        let mut settings =
+            ["listen", "open", "jwt_keys", "jwks_file", "auth_url", "tls_client_ca", "tls_client_auth"].iter();
+        let is_known = !settings.any(|key| broken.contains(key));
+        if let Err(text) = exposure(config, &config.addresses())
             && is_known
         {
             self.mistakes.push(Mistake::new(config.source("listen"), text));
         }
-        let is_reachable = config.api_listen.is_some_and(|address| !is_loopback(&address));
+        let is_reachable = config.api_listen.is_some_and(|api| !is_loopback(&api.addr));
         self.refuse(
             is_reachable && config.auth.api_token.is_none() && !config.open,
             &["api_listen", "api_token", "api_token_file"],
@@ -95,11 +99,11 @@ impl Checker<'_> {
             let fixed = addresses.iter().filter(|address| address.port() != 0);
             fixed.clone().find(|address| fixed.clone().filter(|other| other == address).count() > 1).copied()
         };
-        if let Some(address) = twice(&config.listen) {
+        if let Some(address) = twice(&config.addresses()) {
             self.refuse(true, &["listen"], &format!("{address} is given twice"));
         }
-        let api = config.api_listen;
-        let is_shared = api.is_some_and(|api| api.port() != 0 && config.listen.contains(&api));
+        let api = config.api_listen.map(|api| api.addr);
+        let is_shared = api.is_some_and(|api| api.port() != 0 && config.addresses().contains(&api));
         self.refuse(is_shared, &["api_listen", "listen"], "they cannot share an address");
         if let Some(files) = &config.files {
             let problem = match files.metadata() {
@@ -112,6 +116,45 @@ impl Checker<'_> {
                 self.mistakes.push(Mistake::value(config.source("static"), known("static"), &seen, &problem));
             }
         }
+    }
+
+    /// What of TLS is incomplete, or would do nothing.
+    fn tls(&mut self) {
+        let tls = &self.config.tls;
+        let counts = format!("{} certificates and {} keys", tls.certs.len(), tls.keys.len());
+        self.refuse(
+            tls.certs.len() != tls.keys.len(),
+            &["tls_cert", "tls_key"],
+            &format!("these are {counts}: each certificate needs its key, in the same order"),
+        );
+        let has_files = !tls.certs.is_empty();
+        self.refuse(
+            tls.dev && has_files,
+            &["tls_dev", "tls_cert"],
+            "only one of them can be shown: drop tls_dev, or tls_cert and tls_key",
+        );
+        let has_authority = tls.client_ca.is_some();
+        self.refuse(
+            has_authority && !tls.is_on(),
+            &["tls_client_ca", "tls_cert"],
+            "TLS is not spoken, so no client shows a certificate: set tls_cert and tls_key",
+        );
+        self.refuse(
+            has_authority && tls.client_auth == Some(ClientAuth::None),
+            &["tls_client_auth", "tls_client_ca"],
+            "no client is asked for a certificate of this authority: set tls_client_auth to optional or required, or drop \
+             tls_client_ca",
+        );
+        self.refuse(
+            !has_authority && matches!(tls.client_auth, Some(ClientAuth::Optional | ClientAuth::Required)),
+            &["tls_client_auth", "tls_client_ca"],
+            "it must be said which authority certificates of clients have to come from: set tls_client_ca",
+        );
+        let needs = |said: Option<Security>| said == Some(Security::Tls) && !tls.is_on();
+        let without = "there is no certificate to show: set tls_cert and tls_key, or tls_dev to try it out";
+        self.refuse(self.config.listen.iter().any(|listen| needs(listen.said())), &["listen", "tls_cert"], without);
+        let api = self.config.api_listen.and_then(|api| api.said());
+        self.refuse(needs(api), &["api_listen", "tls_cert"], without);
     }
 
     fn times(&mut self) {
@@ -198,14 +241,16 @@ impl Checker<'_> {
     /// What is set in the belief that clients are authenticated, when they are not.
     fn authentication(&mut self) {
         let config = self.config;
-        if config.auth.is_on() || ["jwt_keys", "jwks_file", "auth_url"].iter().any(|key| self.broken.contains(key)) {
+        if config.auth.takes_tokens()
+            || ["jwt_keys", "jwks_file", "auth_url"].iter().any(|key| self.broken.contains(key))
+        {
             return;
         }
         let without = "it has no effect, as clients are not authenticated: set jwt_keys, jwks_file or auth_url";
         self.refuse(config.auth.jwt_issuer.is_some(), &["jwt_issuer"], without);
         self.refuse(!config.auth.jwt_audience.is_empty(), &["jwt_audience"], without);
         self.refuse(config.auth.cookie.is_some(), &["token_cookie"], without);
-        if let Some(role) = config.roles.first() {
+        if let Some(role) = config.roles.first().filter(|_| !config.auth.is_on()) {
             let source = role.lists.first().map_or(Source::Default, |(_, _, source)| source.clone());
             self.mistakes.push(Mistake::new(source, format!("the role '{}' is given: {without}", role.name)));
         }
@@ -221,8 +266,8 @@ pub fn exposure(config: &Config, addresses: &[SocketAddr]) -> Result<(), String>
     match addresses.iter().find(|address| !is_loopback(address)) {
         Some(address) if !config.open && !config.auth.is_on() => Err(format!(
             "listen is '{address}': without authentication only loopback addresses (127.0.0.0/8, [::1]) are allowed, as \
-             anyone who can reach another one may publish. Set jwt_keys, jwks_file or auth_url; or, if it is wanted so, \
-             open (--open)"
+             anyone who can reach another one may publish. Set jwt_keys, jwks_file, auth_url or tls_client_ca; or, if it is \
+             wanted so, open (--open)"
         )),
         _ => Ok(()),
     }
@@ -253,9 +298,15 @@ pub fn warnings(config: &Config, addresses: &[SocketAddr]) -> Vec<String> {
     if matches!(config.source("api_token"), Source::Flag(_)) {
         warnings.push("The API token is a flag, which every user of this machine can see: use api_token_file.".into());
     }
-    if config.settings.origins == crate::Origins::Any && config.auth.cookie.is_some() {
-        let text = "Pages of all origins may connect, with the cookie of their visitors: say in 'origin' whose may.";
-        warnings.push(text.into());
+    let is_any_page = config.settings.origins == crate::Origins::Any;
+    for (is_used, what) in [(config.auth.cookie.is_some(), "cookie"), (config.auth.client_certificates, "certificate")]
+    {
+        if is_any_page && is_used {
+            warnings.push(format!(
+                "Pages of all origins may connect, with the {what} of their visitors: say in 'origin' whose may."
+            ));
+        }
     }
+    warnings.extend(config.certificates.iter().flat_map(Certificates::warnings));
     warnings
 }

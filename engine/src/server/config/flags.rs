@@ -88,6 +88,7 @@ pub fn command() -> Command {
 fn heading(section: &'static str) -> &'static str {
     match section {
         "network" => "Network",
+        "tls" => "TLS",
         "threads" => "Threads",
         "limits" => "Limits",
         "topics" => "Topics",

@@ -11,6 +11,7 @@ use super::value::{Kind, Value};
 use super::{Arguments, Config, Task, check, environment, file, flags, secrets};
 use crate::Pattern;
 use crate::server::auth::Auth;
+use crate::server::tls::Certificates;
 
 /// One value, and where it belongs.
 #[derive(Debug)]
@@ -135,11 +136,15 @@ impl Found {
     }
 }
 
-/// Reads all sources and puts them together.
+/// Reads all sources and puts them together. `present` is what is shown to clients now, if anything.
 ///
 /// # Errors
 /// All mistakes at once, or what the arguments ask to be shown instead.
-pub fn read(arguments: Vec<OsString>, variables: Vec<(OsString, OsString)>) -> Result<(Config, Task), Refused> {
+pub fn read(
+    arguments: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+    present: Option<&Certificates>,
+) -> Result<(Config, Task), Refused> {
     let flags = flags::read(&arguments)?;
     if flags.task == Task::PrintDefault && flags.found.mistakes.is_empty() {
         return Ok((Config::default(), flags.task));
@@ -149,16 +154,18 @@ pub fn read(arguments: Vec<OsString>, variables: Vec<(OsString, OsString)>) -> R
     found.extend(environment::read(&variables));
     found.extend(flags.found);
     let config = Config { arguments: Arguments(arguments), ..Config::default() };
-    finish(config, found).map(|config| (config, flags.task))
+    let task = flags.task;
+    finish(config, found, task, present).map(|config| (config, task))
 }
 
-fn finish(mut config: Config, found: Found) -> Result<Config, Refused> {
+fn finish(mut config: Config, found: Found, task: Task, present: Option<&Certificates>) -> Result<Config, Refused> {
     let Found { entries, mut mistakes, broken } = found;
     for entry in entries {
         entry.apply(&mut config);
     }
     rules::finish(&mut config);
     config.auth.callback = Some(config.callback.clone()).filter(|callback| !callback.url.is_empty());
+    config.auth.client_certificates = config.tls.asks_clients();
     mistakes.extend(secrets::read(&mut config));
     mistakes.extend(check::contradictions(&config, &broken));
     // Last, as it reads files that some of these mistakes may be about.
@@ -168,6 +175,13 @@ fn finish(mut config: Config, found: Found) -> Result<Config, Refused> {
         // It names the setting first.
         let source = text.split_once(':').map_or(Source::Default, |(key, _)| config.source(key));
         mistakes.push(Mistake::new(source, text));
+    }
+    // Who only asks whether the server is alive needs no keys, and may not be able to read them.
+    if mistakes.is_empty() && matches!(task, Task::Serve | Task::Check) {
+        match Certificates::load(&config.tls, present) {
+            Ok(certificates) => config.certificates = certificates,
+            Err(error) => mistakes.push(config.tls_mistake(&error)),
+        }
     }
     if mistakes.is_empty() { Ok(config) } else { Err(Refused::Mistakes(mistakes)) }
 }

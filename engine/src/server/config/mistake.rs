@@ -56,6 +56,11 @@ impl Mistake {
         Self { source, text }
     }
 
+    /// Whether it is about certificates or keys that cannot be used.
+    pub(super) fn is_of_tls(&self) -> bool {
+        ["tls_cert: ", "tls_key: ", "tls_client_ca: "].iter().any(|key| self.text.starts_with(key))
+    }
+
     /// Where it is.
     #[must_use]
     pub fn source(&self) -> &Source {

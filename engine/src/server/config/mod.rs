@@ -9,11 +9,13 @@ mod check;
 mod environment;
 mod file;
 mod flags;
+pub mod listen;
 mod merge;
 mod mistake;
 mod nearest;
 pub mod print;
 pub mod reload;
+pub mod renewal;
 mod rules;
 mod secrets;
 mod table;
@@ -29,22 +31,28 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::flags::Task;
+use self::listen::Listen;
 pub use self::mistake::{Mistake, Refused, Source};
 use self::rules::{RoleRule, TopicRule};
 use super::auth::{AuthSettings, CallbackSettings, Secret};
-use crate::{Settings, TopicRules, TopicSettings};
+use super::tls::{Certificates, TlsSettings};
+use crate::{Security, Settings, TopicRules, TopicSettings};
 
 /// Everything the server is told: where it listens, and within which bounds. Only made whole and checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Addresses to listen on.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Whether it may listen on other addresses than loopback without authentication.
     pub open: bool,
     /// A directory of static files.
     pub files: Option<PathBuf>,
     /// An address for HTTP only.
-    pub api_listen: Option<SocketAddr>,
+    pub api_listen: Option<Listen>,
+    /// Certificates and keys, and what else concerns TLS.
+    pub tls: TlsSettings,
+    /// What was read from these files; none if TLS is not spoken, or nothing is to be served.
+    pub certificates: Option<Certificates>,
     /// Pin each shard to a core.
     pub pin: bool,
     /// The engine's settings.
@@ -81,10 +89,12 @@ impl Default for Config {
     /// are advised at a shutdown when to come back.
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080)).into()],
             open: false,
             files: None,
             api_listen: None,
+            tls: TlsSettings::default(),
+            certificates: None,
             pin: false,
             settings: Settings { shutdown_retry: Duration::from_secs(5), ..Settings::default() },
             topics: TopicRules::default(),
@@ -141,7 +151,7 @@ impl Config {
         arguments: Vec<OsString>,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<(Self, Task), Refused> {
-        merge::read(arguments, variables.into_iter().collect())
+        merge::read(arguments, variables.into_iter().collect(), None)
     }
 
     /// The configuration of these flags alone, without environment: for tests and programs that start a server.
@@ -158,7 +168,20 @@ impl Config {
     /// # Errors
     /// All mistakes at once.
     pub fn read_again(&self) -> Result<Self, Refused> {
-        Self::read(self.arguments.0.clone(), std::env::vars_os()).map(|(config, _)| config)
+        let variables = std::env::vars_os().collect();
+        merge::read(self.arguments.0.clone(), variables, self.certificates.as_ref()).map(|(config, _)| config)
+    }
+
+    /// The addresses of `listen`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listen.iter().map(|listen| listen.addr).collect()
+    }
+
+    /// Whether TLS is spoken at one of its addresses.
+    #[must_use]
+    pub fn security(&self, listen: &Listen) -> Security {
+        listen.said().unwrap_or_else(|| self.tls.security())
     }
 
     /// How many shards: one for each core if nothing is said.

@@ -1,11 +1,13 @@
 //! The configuration changed while the server runs: everything is read and checked anew, and put in place only if all of it is
 //! right.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -16,11 +18,13 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use super::check;
 use super::mistake::{Mistake, Refused, Source};
 use super::print::rule_name;
+use super::renewal::{self, Watched};
 use super::rules::ACTIONS;
 use super::table::settings;
 use super::value::{Value, quoted};
 use super::{Config, RoleRule, TopicRule};
 use crate::EngineHandle;
+use crate::server::tls::Certificates;
 use crate::server::{self, auth::Auth};
 
 /// Changes what is logged.
@@ -30,9 +34,14 @@ pub type SetLog = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync>;
 pub struct Reloads {
     auth: Arc<Auth>,
     /// Held while one reload is under way: the next waits.
-    present: Mutex<Config>,
+    pub(super) present: Mutex<Config>,
     set_log: Mutex<Option<SetLog>>,
-    counts: Arc<Counts>,
+    pub(super) counts: Arc<Counts>,
+    /// The certificates that are in force.
+    pub(super) shown: Arc<ArcSwapOption<Certificates>>,
+    /// How often their files are looked at.
+    pub(super) watch_s: AtomicU64,
+    pub(super) watched: Mutex<Watched>,
 }
 
 impl fmt::Debug for Reloads {
@@ -82,7 +91,15 @@ impl Reloads {
     pub fn new(config: Config, auth: Arc<Auth>) -> Self {
         let counts = Arc::new(Counts::default());
         counts.loaded();
-        Self { auth, present: Mutex::new(config), set_log: Mutex::new(None), counts }
+        Self {
+            auth,
+            set_log: Mutex::new(None),
+            counts,
+            shown: Arc::new(ArcSwapOption::from(config.certificates.clone().map(Arc::new))),
+            watch_s: AtomicU64::new(config.tls.watch.as_secs()),
+            watched: Mutex::default(),
+            present: Mutex::new(config),
+        }
     }
 
     /// Who decides what clients may do.
@@ -98,8 +115,8 @@ impl Reloads {
 
     /// Adds its metrics to those of the engine.
     pub fn register(&self, engine: &EngineHandle) {
-        let counts = self.counts.clone();
-        engine.add_metrics(move || Box::new(Scrape(counts.clone())));
+        let (counts, shown) = (self.counts.clone(), Arc::clone(&self.shown));
+        engine.add_metrics(move || Box::new(Scrape(counts.clone(), shown.load_full())));
     }
 
     /// Reads the file and the environment again and puts what they say in place. Blocks for as long as that takes; not for
@@ -122,6 +139,9 @@ impl Reloads {
             }
             Err(refused) => {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                if refused.mistakes().iter().any(Mistake::is_of_tls) {
+                    self.note_refused(&present);
+                }
                 for mistake in refused.mistakes() {
                     tracing::error!("{mistake}");
                 }
@@ -135,6 +155,8 @@ impl Reloads {
     fn replace(&self, present: &mut Config, next: Config, engine: &EngineHandle) -> Result<Report, Refused> {
         let mut report = Report { changes: changes(present, &next) };
         let mut next = keep_fixed(present, next);
+        let certificates =
+            renewal::settle(present, &mut next, &mut report).map_err(|mistake| Refused::Mistakes(vec![mistake]))?;
         // It listens where it did, perhaps with less protection than that needs.
         let exposed = check::reach(&next, engine.local_addrs());
         if !exposed.is_empty() {
@@ -156,6 +178,11 @@ impl Reloads {
                 .filter(|change| change.setting == "log.log")
                 .for_each(|change| change.is_live = false);
         }
+        if let Some(certificates) = &certificates {
+            self.show(certificates, engine);
+        }
+        self.watch_s.store(next.tls.watch.as_secs(), Ordering::Relaxed);
+        *self.watched.lock() = Watched::default();
         *present = next;
         Ok(report)
     }
@@ -256,10 +283,12 @@ fn differences(present: &Lines, next: &Lines, changes: &mut Vec<Change>) {
 
 /// What is counted of reloads.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     accepted: AtomicU64,
     refused: AtomicU64,
     loaded_unix_s: AtomicU64,
+    pub(super) tls_accepted: AtomicU64,
+    pub(super) tls_refused: AtomicU64,
 }
 
 impl Counts {
@@ -270,7 +299,7 @@ impl Counts {
 }
 
 #[derive(Debug)]
-struct Scrape(Arc<Counts>);
+struct Scrape(Arc<Counts>, Option<Arc<Certificates>>);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -283,6 +312,42 @@ impl Collector for Scrape {
         }
         let help = "When the configuration that is in force was read, in seconds since 1970";
         let loaded = ConstGauge::new(self.0.loaded_unix_s.load(Ordering::Relaxed) as i64);
-        loaded.encode(encoder.encode_descriptor("config_loaded_timestamp_seconds", help, None, loaded.metric_type())?)
+        loaded.encode(encoder.encode_descriptor(
+            "config_loaded_timestamp_seconds",
+            help,
+            None,
+            loaded.metric_type(),
+        )?)?;
+        match &self.1 {
+            Some(shown) => self.encode_tls(shown, encoder),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Scrape {
+    fn encode_tls(&self, shown: &Certificates, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Times other certificates were put in place, or refused";
+        let mut family = encoder.encode_descriptor("tls_reloads", help, None, MetricType::Counter)?;
+        for (outcome, count) in [("accepted", &self.0.tls_accepted), ("refused", &self.0.tls_refused)] {
+            let labels = [("outcome", outcome)];
+            let metric = family.encode_family(&labels)?;
+            ConstCounter::new(count.load(Ordering::Relaxed)).encode(metric)?;
+        }
+        // Of several for one name the first that ends.
+        let mut ends: BTreeMap<&str, i64> = BTreeMap::new();
+        for certificate in shown.tls.certificates() {
+            let end = ends.entry(certificate.name()).or_insert(i64::MAX);
+            *end = certificate.not_after().min(*end);
+        }
+        let help = "When a certificate expires, in seconds since 1970";
+        let name = "tls_certificate_expiry_timestamp_seconds";
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (certificate, end) in ends {
+            let labels = [("certificate", certificate)];
+            let metric = family.encode_family(&labels)?;
+            ConstGauge::new(end).encode(metric)?;
+        }
+        Ok(())
     }
 }

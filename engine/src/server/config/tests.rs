@@ -74,7 +74,7 @@ fn the_command_line_is_consistent() {
 #[test]
 fn without_options_it_is_safe_and_keeps_a_history() {
     let config = flags(&[]).unwrap();
-    assert_eq!(config.listen, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(config.addresses(), ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.settings.origins, Origins::SameHost);
     assert_eq!(config.topics.default_settings().history_messages, 100);
     assert_eq!(config.settings.message_bytes, 16 << 20);
@@ -153,7 +153,7 @@ fn other_addresses_than_loopback_need_authentication_or_a_word() {
 fn what_is_open_is_said() {
     let said = |given: &[&str]| {
         let config = flags(given).unwrap();
-        config.warnings(&config.listen).join(" ")
+        config.warnings(&config.addresses()).join(" ")
     };
     let loopback = said(&[]);
     assert!(loopback.contains("no authentication") && loopback.contains("close connections"), "{loopback}");

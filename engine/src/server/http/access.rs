@@ -66,7 +66,7 @@ pub(super) async fn guard_server(State(service): Shared, request: Request, next:
 }
 
 fn arrival(request: &Request) -> Result<Arrival, ApiError> {
-    request.extensions().get().copied().ok_or_else(ApiError::internal)
+    request.extensions().get().cloned().ok_or_else(ApiError::internal)
 }
 
 impl Caller {

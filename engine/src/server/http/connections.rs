@@ -169,6 +169,7 @@ pub(in crate::server) struct ConnectionAnswer {
     received_bytes: u64,
     received_messages: u32,
     sent_bytes: u64,
+    compressed: bool,
     /// Only if asked for; null if the connection ended meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     rates: Option<Option<RatesAnswer>>,
@@ -188,6 +189,7 @@ impl From<&ConnectionInfo> for ConnectionAnswer {
             received_bytes: connection.bytes_in,
             received_messages: connection.messages_in,
             sent_bytes: connection.bytes_out,
+            compressed: connection.compressed,
             rates: None,
         }
     }

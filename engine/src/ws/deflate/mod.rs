@@ -10,8 +10,11 @@ pub mod inflater;
 pub mod offer;
 
 pub use compressor::Compressor;
-pub use inflater::Inflater;
+pub use inflater::{Inflater, Work};
 pub use offer::{Agreed, MalformedOffer, negotiate};
+
+/// What a sender cuts off of each message and a receiver puts back (RFC 7692, 7.2.1): what a sync flush ends with.
+const CUT_OFF: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 /// The window that a client has room for (RFC 7692, 7.1.2.1): nothing compressed for it refers back by more bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +23,8 @@ pub struct Window(u8);
 impl Window {
     /// 32 KiB: what everybody has who does not ask for less.
     pub const MAX: Self = Self(15);
+    /// 512 bytes.
+    pub const MIN: Self = Self(9);
 
     /// Of so many bits; `None` unless 9 to 15. A window of 8 bits is allowed by the RFC, but no zlib makes it.
     #[must_use]

@@ -151,6 +151,7 @@ fn our_end(error: ProtocolError) -> End {
         ProtocolError::InvalidClosePayload => End::ClosePayload,
         ProtocolError::LengthOverflow | ProtocolError::MessageTooBig { .. } => End::TooBig,
         ProtocolError::InvalidCloseCode(_) | ProtocolError::NonMinimalLength => unreachable!("handled by the caller"),
+        ProtocolError::BrokenDeflate => unreachable!("nothing is compressed here"),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Tests of the protocol as a whole: rule by rule, and against `tungstenite` as the oracle.
 
+mod compressed;
+mod deflate;
 mod differential;
 mod handshake;
+mod offer;
 mod session;
 mod utf8;
 

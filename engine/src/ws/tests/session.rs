@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::ws::deflate::Inflater;
 use crate::ws::{Event, Limits, Message, Opcode, ProtocolError, Role, Session, frame};
 
 const NO_LIMIT: Limits = Limits { message_bytes: 0 };
@@ -36,11 +37,22 @@ pub(super) fn feed(
     limits: &Limits,
     seen: &mut Vec<Seen>,
 ) -> Result<(), ProtocolError> {
+    feed_with(session, input, limits, &mut Inflater::default(), seen)
+}
+
+/// As [`feed`], with an inflater that has inflated before.
+pub(super) fn feed_with(
+    session: &mut Session,
+    input: &[u8],
+    limits: &Limits,
+    inflater: &mut Inflater,
+    seen: &mut Vec<Seen>,
+) -> Result<(), ProtocolError> {
     let mut input = input.to_vec();
     let mut rest = &mut input[..];
     while !rest.is_empty() {
         let rest_len = rest.len();
-        let received = session.receive(rest, limits)?;
+        let received = session.receive(rest, limits, inflater)?;
         let consumed = received.consumed;
         assert!(received.event.is_some() || consumed == rest_len, "without an event everything is taken");
         seen.extend(received.event.map(Seen::from));
@@ -81,8 +93,9 @@ fn a_whole_message_is_delivered_from_where_it_lies() {
         let mut input = Vec::new();
         frame::put_masked_data(&mut input, opcode, &[b'x'; 1000], KEY);
         let range = input.as_ptr_range();
+        let mut inflater = Inflater::default();
         let mut session = Session::new(Role::Server);
-        let received = session.receive(&mut input, &NO_LIMIT).unwrap();
+        let received = session.receive(&mut input, &NO_LIMIT, &mut inflater).unwrap();
         let Some(Event::Message(message)) = received.event else { panic!("no message") };
         assert_eq!(message.opcode(), opcode);
         assert_eq!(message.payload(), [b'x'; 1000]);
@@ -96,11 +109,12 @@ fn a_message_is_delivered_from_the_input_even_if_its_header_came_before() {
     let mut input = Vec::new();
     frame::put_masked_data(&mut input, Opcode::Binary, &[5; 300], KEY);
     let (header, payload) = input.split_at_mut(7);
+    let mut inflater = Inflater::default();
     let mut session = Session::new(Role::Server);
-    assert_eq!(session.receive(header, &NO_LIMIT).unwrap().event, None);
+    assert_eq!(session.receive(header, &NO_LIMIT, &mut inflater).unwrap().event, None);
     assert!(!session.is_idle());
     let range = payload.as_ptr_range();
-    let received = session.receive(payload, &NO_LIMIT).unwrap();
+    let received = session.receive(payload, &NO_LIMIT, &mut inflater).unwrap();
     let Some(Event::Message(Message::Binary(bytes))) = received.event else { panic!("no message") };
     assert!(range.contains(&bytes.as_ptr()));
     assert!(session.is_idle());
@@ -113,11 +127,12 @@ fn an_event_ends_where_its_frame_ends() {
     let mut input = client_frame(0x81, b"one");
     let first_len = input.len();
     input.extend(client_frame(0x89, b"two"));
+    let mut inflater = Inflater::default();
     let mut session = Session::new(Role::Server);
-    let received = session.receive(&mut input, &NO_LIMIT).unwrap();
+    let received = session.receive(&mut input, &NO_LIMIT, &mut inflater).unwrap();
     assert_eq!(received.consumed, first_len);
     assert_eq!(received.event, Some(Event::Message(Message::Text("one"))));
-    let received = session.receive(&mut input[first_len..], &NO_LIMIT).unwrap();
+    let received = session.receive(&mut input[first_len..], &NO_LIMIT, &mut inflater).unwrap();
     assert_eq!(received.event, Some(Event::Ping(b"two")));
 }
 
@@ -287,8 +302,9 @@ fn close_codes_are_those_that_may_be_sent() {
         } else {
             Err(ProtocolError::InvalidCloseCode(code))
         };
+        let mut inflater = Inflater::default();
         let mut session = Session::new(Role::Server);
-        assert_eq!(session.receive(&mut input, &NO_LIMIT).map(|received| received.event), expected);
+        assert_eq!(session.receive(&mut input, &NO_LIMIT, &mut inflater).map(|received| received.event), expected);
         assert_eq!(frame::is_sendable_close_code(code), valid);
     }
 }
@@ -333,6 +349,7 @@ fn nothing_is_seen_after_a_mistake() {
 
 #[test]
 fn memory_is_held_only_for_what_is_half_received() {
+    let mut inflater = Inflater::default();
     let mut session = Session::new(Role::Server);
     let input = client_frame(0x81, &[b'a'; 5000]);
     feed(&mut session, &input[..3000], &NO_LIMIT, &mut Vec::new()).unwrap();
@@ -340,7 +357,7 @@ fn memory_is_held_only_for_what_is_half_received() {
     assert!(session.held_bytes() > 2900);
 
     let mut rest = input[3000..].to_vec();
-    let received = session.receive(&mut rest, &NO_LIMIT).unwrap();
+    let received = session.receive(&mut rest, &NO_LIMIT, &mut inflater).unwrap();
     assert!(matches!(received.event, Some(Event::Message(message)) if message.len() == 5000));
     assert!(session.is_idle());
     assert!(session.held_bytes() >= 5000, "what was delivered could still be borrowed");
@@ -350,11 +367,12 @@ fn memory_is_held_only_for_what_is_half_received() {
 
 #[test]
 fn a_delivered_message_is_freed_when_the_next_input_comes() {
+    let mut inflater = Inflater::default();
     let mut session = Session::new(Role::Server);
     let input = client_frame(0x82, &[7; 5000]);
     feed(&mut session, &input[..10], &NO_LIMIT, &mut Vec::new()).unwrap();
-    let _ = session.receive(&mut input[10..].to_vec(), &NO_LIMIT).unwrap();
-    let _ = session.receive(&mut client_frame(0x8a, b""), &NO_LIMIT).unwrap();
+    let _ = session.receive(&mut input[10..].to_vec(), &NO_LIMIT, &mut inflater).unwrap();
+    let _ = session.receive(&mut client_frame(0x8a, b""), &NO_LIMIT, &mut inflater).unwrap();
     assert_eq!(session.held_bytes(), 0);
 }
 
@@ -382,6 +400,7 @@ fn every_mistake_has_a_label_of_its_own_a_close_code_and_a_sentence_that_fits() 
         (UnexpectedContinuation, 1002),
         (InterleavedMessage, 1002),
         (InvalidUtf8, 1007),
+        (BrokenDeflate, 1007),
         (InvalidCloseCode(1005), 1002),
         (InvalidClosePayload, 1002),
         (NonMinimalLength, 1002),

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::ab::Entrant;
 use crate::failure::Failure;
 use crate::scenario::Scenario;
-use crate::scenario::flags::ScenarioArgs;
+use crate::scenario::flags::{ScenarioArgs, set_key};
 use crate::server_process::ServerCommand;
 use crate::units::Span;
 
@@ -52,6 +52,13 @@ pub struct AbArgs {
     #[arg(long, value_name = "NAME", help_heading = "The two")]
     pub b_name: Option<String>,
 
+    /// A setting of the scenario for A only, as KEY=VALUE; may be given again. Only what is under target: both have the same load
+    #[arg(long, value_name = "KEY=VALUE", value_parser = of_target, help_heading = "The two")]
+    pub a_set: Vec<(String, String)>,
+    /// A setting for B only, for example target.deflate=true
+    #[arg(long, value_name = "KEY=VALUE", value_parser = of_target, help_heading = "The two")]
+    pub b_set: Vec<(String, String)>,
+
     /// The load, and who is connected to each of the two.
     #[command(flatten)]
     pub scenario: ScenarioArgs,
@@ -90,6 +97,14 @@ pub struct AbArgs {
     pub quiet: bool,
 }
 
+fn of_target(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    match key.starts_with("target.") && key != "target.url" {
+        true => Ok((key.into(), value.into())),
+        false => Err("only keys under target, save its url, can differ between the two".into()),
+    }
+}
+
 fn slice(text: &str) -> Result<Span, String> {
     let span: Span = text.parse()?;
     let milliseconds = span.0.as_millis();
@@ -107,20 +122,31 @@ impl AbArgs {
     /// # Errors
     /// If the load and a way of speaking do not fit.
     pub fn entrants(&self, scenario: &Scenario) -> Result<(Entrant, Entrant), Failure> {
-        let entrant =
-            |side: &str, command: &str, url: &Option<String>, preset: &Option<String>, name: &Option<String>| {
-                let mut scenario = scenario.clone();
-                if preset.is_some() {
-                    scenario.target.preset.clone_from(preset);
-                }
-                scenario.server.revision = name.clone().unwrap_or_else(|| command.to_owned());
-                let server =
-                    ServerCommand { command: command.into(), url: url.clone(), cores: scenario.server.cores.clone() };
-                Entrant { name: side.into(), server, scenario }
-            };
-        Ok((
-            entrant("A", &self.a, &self.a_url, &self.a_preset, &self.a_name),
-            entrant("B", &self.b, &self.b_url, &self.b_preset, &self.b_name),
-        ))
+        let entrant = |side: &str, command: &str, url: &Option<String>, name: &Option<String>, own: Scenario| {
+            let mut scenario = own;
+            scenario.server.revision = name.clone().unwrap_or_else(|| command.to_owned());
+            let server =
+                ServerCommand { command: command.into(), url: url.clone(), cores: scenario.server.cores.clone() };
+            Entrant { name: side.into(), server, scenario }
+        };
+        let a = own(scenario, &self.a_preset, &self.a_set)?;
+        let b = own(scenario, &self.b_preset, &self.b_set)?;
+        Ok((entrant("A", &self.a, &self.a_url, &self.a_name, a), entrant("B", &self.b, &self.b_url, &self.b_name, b)))
     }
+}
+
+/// The scenario as it is for one of the two.
+fn own(common: &Scenario, preset: &Option<String>, set: &[(String, String)]) -> Result<Scenario, Failure> {
+    let mut scenario = common.clone();
+    if preset.is_some() {
+        scenario.target.preset.clone_from(preset);
+    }
+    for (key, value) in set {
+        set_key(&mut scenario, key, value)?;
+    }
+    // What encryption would need is looked at when the server listens, and says with its address whether it is.
+    scenario.target.url = "wss://127.0.0.1:1".into();
+    scenario.check()?;
+    scenario.target.url.clear();
+    Ok(scenario)
 }

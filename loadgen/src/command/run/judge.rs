@@ -160,6 +160,13 @@ fn connections(scenario: &Scenario, repetition: &Repetition, warnings: &mut Vec<
             grouped(connecting.connected as f64)
         ));
     }
+    let tally = &repetition.measurement.tally;
+    if deflated > 0 && tally.deflated_messages == 0 && tally.messages > 0 {
+        warnings.push(format!(
+            "permessage-deflate was agreed on, but of {} not one came compressed.",
+            count(tally.messages, "message", "messages")
+        ));
+    }
     if scenario.target.tls.insecure {
         warnings.push("The server's certificate was not checked (target.tls.insecure).".into());
     }
@@ -312,6 +319,10 @@ mod tests {
                 &["Of 9 connections 2 never"],
             ),
             (|s, _, _| s.target.deflate = true, &["permessage-deflate", "only 0 of"]),
+            (
+                |_, _, r| (r.measurement.tally.deflated_connections, r.measurement.tally.messages) = (9, 1234),
+                &["permessage-deflate was agreed on", "1,234 messages"],
+            ),
             (|s, _, _| s.target.tls.insecure = true, &["certificate was not checked"]),
             (|_, _, r| r.measurement.tally.roles.get_mut("subscriber").unwrap().lost = 4, &["4 of", "lost"]),
             (|_, _, r| r.measurement.tally.roles.get_mut("subscriber").unwrap().received = 0, &["nothing at all"]),

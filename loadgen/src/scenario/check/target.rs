@@ -117,6 +117,7 @@ fn check_tls(url: &str, tls: &TlsSettings) -> Result<(), Failure> {
         ("insecure", tls.insecure),
         ("certificate", tls.certificate.is_some()),
         ("key", tls.key.is_some()),
+        ("resumption", tls.resumption),
     ];
     if let Some((name, _)) = given.iter().find(|(_, is_given)| *is_given && !url.starts_with("wss://")) {
         return wrong(

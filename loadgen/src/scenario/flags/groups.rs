@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::values::{Burst, Ramp, Steps, header};
-use crate::scenario::PublishVia;
 use crate::scenario::keys::help;
+use crate::scenario::{Filler, PublishVia};
 use crate::units::{Amount, Size, Span};
 
 /// How often and how long.
@@ -80,6 +80,10 @@ pub struct TargetFlags {
     #[doc(hidden)]
     #[arg(long, value_name = "FILE", help = help("target.tls.key"))]
     pub tls_key: Option<PathBuf>,
+    #[doc(hidden)]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    #[arg(help = help("target.tls.resumption"))]
+    pub tls_resumption: Option<bool>,
 }
 
 /// Who is connected, and how connections come to be.
@@ -159,6 +163,9 @@ pub struct LoadFlags {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
     #[arg(help = help("payload.binary"))]
     pub binary: Option<bool>,
+    #[doc(hidden)]
+    #[arg(long, value_name = "KIND", help = help("payload.filler"))]
+    pub filler: Option<Filler>,
     #[doc(hidden)]
     #[arg(long, value_name = "N", help = help("topics.count"))]
     pub topics: Option<u32>,

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 pub use groups::{ClientFlags, ConnectionFlags, LoadFlags, RunFlags, TargetFlags};
+pub(crate) use set::set as set_key;
 pub use values::{Burst, Ramp, Steps};
 
 use crate::failure::Failure;
@@ -67,7 +68,8 @@ impl ScenarioArgs {
     /// As there.
     pub fn resolve_without_url(&self) -> Result<Scenario, Failure> {
         let mut scenario = self.overridden()?;
-        scenario.target.url = "ws://127.0.0.1:1".into();
+        // Encrypted or not shows when the servers listen; settings for TLS are for those that are.
+        scenario.target.url = "wss://127.0.0.1:1".into();
         scenario.server.pid = None;
         scenario.check()?;
         scenario.target.url = String::new();
@@ -152,6 +154,7 @@ impl TargetFlags {
         put(&mut target.tls.insecure, &self.tls_insecure);
         put_some(&mut target.tls.certificate, &self.tls_certificate);
         put_some(&mut target.tls.key, &self.tls_key);
+        put(&mut target.tls.resumption, &self.tls_resumption);
     }
 }
 
@@ -189,6 +192,7 @@ impl LoadFlags {
         self.apply_rate(&mut scenario.load)?;
         put(&mut scenario.payload.bytes, &self.payload_bytes);
         put(&mut scenario.payload.binary, &self.binary);
+        put(&mut scenario.payload.filler, &self.filler);
         let topics = &mut scenario.topics;
         put(&mut topics.count, &self.topics);
         put(&mut topics.name, &self.topic_name);

@@ -8,7 +8,7 @@ use crate::scenario::file::{allowed, expected, unknown_key};
 use crate::scenario::{Scenario, keys};
 
 /// Sets one key. The value is read as TOML, and as plain text where that does not fit; empty, it takes the key away.
-pub(super) fn set(scenario: &mut Scenario, path: &str, text: &str) -> Result<(), Failure> {
+pub(crate) fn set(scenario: &mut Scenario, path: &str, text: &str) -> Result<(), Failure> {
     let whole = Value::try_from(&*scenario);
     let whole = whole.map_err(|error| Failure::usage(format!("the scenario cannot be written as TOML: {error}")))?;
     let with = |value: Option<Value>| -> Result<Scenario, String> {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::load::Schedule;
-use crate::scenario::{Connections, Load, Scenario, Topics};
+use crate::scenario::{Connections, Filler, Load, Scenario, Topics};
 use crate::verify::PayloadWriter;
 
 const SECOND: u64 = 1_000_000_000;
@@ -28,8 +28,8 @@ impl Scene {
         let places: Vec<_> = roster.of_member(0).filter(|place| place.role == Role::Subscriber).collect();
         let followers = places.iter().map(|place| Follower::new(place.role, place.topic, &roster)).collect();
         let people = roster.subscribed(Role::Subscriber, 0).into_iter().map(|people| people as u32).collect();
-        let books = Books::new(roster, PayloadReader::new(128, 1, 1));
-        Self { books, followers, writer: PayloadWriter::new(128, 1, 1), people }
+        let books = Books::new(roster, PayloadReader::new(128, Filler::Random, 1, 1));
+        Self { books, followers, writer: PayloadWriter::new(128, Filler::Random, 1, 1), people }
     }
 
     fn begin(&mut self, begin_ns: u64, window: Window, interval_ns: u64, base: &[u64]) {

@@ -1,11 +1,13 @@
 //! What single texts must be: addresses, origins, paths, keys. Each says what it must be, as the end of a sentence.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use crate::ClientAuth;
 use crate::server::auth::JwtKey;
+use crate::server::config::listen::Listen;
 
 /// What tokens can be signed with.
 const ALGORITHMS: [&str; 4] = ["HS256", "RS256", "ES256", "EdDSA"];
@@ -16,9 +18,15 @@ pub fn any(_: &str) -> Result<(), String> {
 }
 
 pub fn address(text: &str) -> Result<(), String> {
-    text.parse::<SocketAddr>()
-        .map(|_| ())
-        .map_err(|_| "it must be IP:PORT, as 127.0.0.1:8080 or [::1]:8080 (names are not looked up)".into())
+    text.parse::<Listen>().map(|_| ())
+}
+
+pub fn client_auth(text: &str) -> Option<ClientAuth> {
+    ClientAuth::ALL.into_iter().find(|auth| auth.label() == text)
+}
+
+pub fn is_client_auth(text: &str) -> Result<(), String> {
+    client_auth(text).map(|_| ()).ok_or_else(|| "it must be one of none, optional, required".into())
 }
 
 /// Addresses as CIDR; a single address stands for itself.

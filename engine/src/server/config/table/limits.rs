@@ -1,6 +1,6 @@
-//! The rows of the sections `limits` and `topics`.
+//! The rows of the sections `limits`, `compression` and `topics`.
 
-use super::{BYTES_MAX, COUNT_MAX, Row, TEN_YEARS_S, choice, millis, row, seconds, span, whole};
+use super::{BYTES_MAX, COUNT_MAX, Row, TEN_YEARS_S, choice, millis, row, seconds, span, switch, whole};
 use crate::{DeliveryPolicy, RatePolicy, TopicCharacters};
 
 pub const LIMITS: &[Row] = &[
@@ -213,6 +213,26 @@ pub const LIMITS: &[Row] = &[
         "Commands (sends, closes, subscriptions made from outside) that may wait in one thread.",
     )
     .restart(),
+];
+
+pub const COMPRESSION: &[Row] = &[
+    row(
+        "deflate",
+        switch!(settings.deflate),
+        "Compress messages for clients that offer it (permessage-deflate, RFC 7692), as all browsers do. Read SECURITY.md \
+         on secrets first. Connections that have agreed on it keep it when this changes.",
+    ),
+    row(
+        "deflate_min_bytes",
+        whole!("BYTES", 0, 1 << 30, settings.deflate_min_bytes),
+        "Messages with a shorter payload are not compressed; of publications, the payload as it was published.",
+    )
+    .zero("all are tried"),
+    row(
+        "deflate_level",
+        whole!("LEVEL", 1, 9, settings.deflate_level),
+        "How hard it is tried: 1 is fastest, 9 smallest.",
+    ),
 ];
 
 pub const TOPICS: &[Row] = &[

@@ -8,6 +8,7 @@ mod auth;
 mod checks;
 mod limits;
 mod network;
+mod tls;
 
 use std::sync::LazyLock;
 
@@ -111,13 +112,19 @@ pub struct Section {
 }
 
 /// All of them, in the order of the file.
-pub static SECTIONS: [Section; 7] = [
+pub static SECTIONS: [Section; 9] = [
     Section { name: "network", about: "Where it listens, who may connect, whom it believes.", rows: network::NETWORK },
+    Section { name: "tls", about: "Certificates, and those of clients.", rows: tls::TLS },
     Section { name: "threads", about: "The threads that serve connections.", rows: network::THREADS },
     Section {
         name: "limits",
         about: "What clients may use. Bytes and counts; times with their unit.",
         rows: limits::LIMITS,
+    },
+    Section {
+        name: "compression",
+        about: "Whether and how messages are compressed. What waits, and what is counted as sent, is counted compressed.",
+        rows: limits::COMPRESSION,
     },
     Section {
         name: "topics",
@@ -319,7 +326,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{ClientAddress, DeliveryPolicy, RatePolicy, Settings, TopicCharacters};
+    use crate::{ClientAddress, DeliveryPolicy, RatePolicy, Settings, TlsVersion, TopicCharacters};
 
     #[test]
     fn keys_are_unique_and_said_in_whole_sentences() {
@@ -365,6 +372,7 @@ mod tests {
             "jwt_keys" => "RS256:one=/keys/one.pem",
             "auth_url" => "http://127.0.0.1/auth",
             "log" => "debug",
+            "tls_client_auth" => "required",
             _ => "word",
         }
     }
@@ -391,6 +399,7 @@ mod tests {
         };
         assert_eq!(words("rate_policy"), RatePolicy::ALL.map(RatePolicy::label));
         assert_eq!(words("client_address"), ClientAddress::ALL.map(ClientAddress::label));
+        assert_eq!(words("tls_min_version"), TlsVersion::ALL.map(TlsVersion::label));
         assert_eq!(words("topic_characters"), TopicCharacters::ALL.map(TopicCharacters::label));
         for word in words("policy") {
             assert_eq!(word.parse::<DeliveryPolicy>().unwrap().label(), word);
@@ -417,7 +426,7 @@ mod tests {
         for field in fields.into_iter().filter(|field| *field != "tick_interval") {
             let mut rows = settings().iter().filter(|setting| {
                 engine_name(setting.row.key) == field
-                    && ["network", "limits", "shutdown"].contains(&setting.section.name)
+                    && ["network", "limits", "compression", "shutdown"].contains(&setting.section.name)
             });
             let setting = rows.next().unwrap_or_else(|| panic!("{field} is in no section"));
             assert_eq!(setting.row.is_live, !Settings::FIXED.contains(&field), "{field}");

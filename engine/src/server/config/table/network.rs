@@ -9,7 +9,8 @@ pub const NETWORK: &[Row] = &[
     row(
         "listen",
         list!("ADDR", address, ToString::to_string, |text| text.parse().ok(), listen),
-        "Addresses to listen on, as IP:PORT (an IPv6 address in brackets); port 0 takes a free one.",
+        "Addresses to listen on, as IP:PORT (an IPv6 address in brackets); port 0 takes a free one. ws:// or wss:// in front \
+         says whether one speaks TLS; without that it does if there are certificates, see 'tls_cert'.",
     )
     .empty("only sockets that a service manager passes on")
     .restart(),
@@ -44,7 +45,8 @@ pub const NETWORK: &[Row] = &[
     row(
         "api_listen",
         text!("ADDR", address, ToString::to_string, |text| text.parse().ok(), api_listen),
-        "An address of its own for HTTP only: API, metrics, pages. Needs no token unless 'api_token' is set.",
+        "An address of its own for HTTP only: API, metrics, pages. Needs no token unless 'api_token' is set. http:// or \
+         https:// in front says whether it speaks TLS, as in 'listen'.",
     )
     .empty("none")
     .restart(),

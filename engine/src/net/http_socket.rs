@@ -1,0 +1,278 @@
+//! A socket on the control plane, as hyper sees it: first what a shard has read, then what comes; in the clear or through TLS.
+
+use std::fmt;
+use std::future::Future as _;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::tls::TlsSession;
+use super::tls::session::{AHEAD_MAX, NOT_SPOKEN, TlsFailure, is_client_hello};
+
+/// How long a peer may take nothing of an answer before it is given up.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+/// Ciphertext read at once: a record.
+const READ_BYTES: usize = 16 << 10;
+
+/// The socket as hyper sees it.
+#[derive(Debug)]
+pub struct HttpSocket {
+    stream: TcpStream,
+    tls: Option<Box<TlsSession>>,
+    /// What has been read, and decrypted, and not yet taken.
+    read: Vec<u8>,
+    taken: usize,
+    /// Whether anything has been read in the clear.
+    begun: bool,
+    /// Runs while a write is waiting.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+/// The parts of an [`HttpSocket`]: the socket, its TLS, and what has been read of it and not used.
+pub type Parts = (std::net::TcpStream, Option<Box<TlsSession>>, Vec<u8>);
+
+/// Why there was no TLS handshake.
+#[derive(Debug)]
+pub enum NoHandshake {
+    /// The peer went away, or its socket failed.
+    Gone,
+    /// Something else is spoken.
+    NotTls,
+    /// TLS on a socket that does not speak it.
+    TlsOnPlain,
+    /// It failed; the peer has got an alert.
+    Failed(TlsFailure),
+}
+
+impl fmt::Display for NoHandshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gone => f.write_str("it went away"),
+            Self::NotTls => f.write_str("something else than TLS was spoken to an address that speaks TLS"),
+            Self::TlsOnPlain => f.write_str("TLS was spoken to an address that does not"),
+            Self::Failed(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for NoHandshake {}
+
+impl From<io::Error> for NoHandshake {
+    fn from(_: io::Error) -> Self {
+        Self::Gone
+    }
+}
+
+impl HttpSocket {
+    /// Takes over a socket on the control plane's runtime.
+    ///
+    /// # Errors
+    /// The runtime cannot watch it.
+    pub fn new(stream: std::net::TcpStream, tls: Option<Box<TlsSession>>, read: Vec<u8>) -> io::Result<Self> {
+        let begun = !read.is_empty();
+        Ok(Self { stream: TcpStream::from_std(stream)?, tls, read, taken: 0, begun, stall: None })
+    }
+
+    /// The address the peer connected to.
+    ///
+    /// # Errors
+    /// The socket is gone.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.local_addr()
+    }
+
+    /// What it is encrypted with.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsSession> {
+        self.tls.as_deref()
+    }
+
+    /// Gives the socket back for a shard, with what has been read of it and not yet used.
+    ///
+    /// # Errors
+    /// The runtime does not let go of it.
+    pub fn into_parts(self) -> io::Result<Parts> {
+        let rest = self.read[self.taken..].to_vec();
+        Ok((self.stream.into_std()?, self.tls, rest))
+    }
+
+    /// Completes the TLS handshake, if there has to be one. Who should speak TLS and does not is told so by `not_tls`, in the
+    /// clear.
+    ///
+    /// # Errors
+    /// See [`NoHandshake`].
+    pub async fn shake_hands(&mut self, not_tls: &[u8]) -> Result<(), NoHandshake> {
+        while let Some(tls) = self.tls.as_mut().filter(|tls| !tls.is_open()) {
+            let mut cipher = [0; READ_BYTES];
+            let length = self.stream.read(&mut cipher).await?;
+            if length == 0 {
+                return Err(NoHandshake::Gone);
+            }
+            if tls.is_not_tls(&cipher[..length]) {
+                self.part(not_tls).await?;
+                return Err(NoHandshake::NotTls);
+            }
+            let mut answer = Vec::new();
+            if let Err(failure) = tls.receive(&mut cipher[..length], &mut self.read, &mut answer) {
+                self.part(&answer).await?;
+                return Err(NoHandshake::Failed(failure));
+            }
+            self.stream.write_all(&answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Says the last word, and waits until the peer has closed: a reset would take it back.
+    async fn part(&mut self, last: &[u8]) -> io::Result<()> {
+        self.stream.write_all(last).await?;
+        self.stream.shutdown().await?;
+        while self.stream.read(&mut [0; 2048]).await? > 0 {}
+        Ok(())
+    }
+
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stall = None;
+            return written;
+        }
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(WRITE_STALL)));
+        ready!(stall.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Gives hyper what has been read; false if there is nothing.
+    fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let length = buf.remaining().min(self.read.len() - self.taken);
+        buf.put_slice(&self.read[self.taken..self.taken + length]);
+        self.taken += length;
+        if self.taken == self.read.len() {
+            (self.read, self.taken) = (Vec::new(), 0);
+        }
+        length > 0
+    }
+
+    /// Writes the ciphertext that is kept.
+    fn poll_kept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, tls: Some(tls), .. } = self else { return Poll::Ready(Ok(())) };
+        while !tls.kept_bytes().is_empty() {
+            match ready!(Pin::new(&mut *stream).poll_write(cx, tls.kept_bytes()))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => tls.sent(written),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_kept_watched(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let written = self.poll_kept(cx);
+        self.watch(cx, written)
+    }
+
+    /// Reads and decrypts until there is something for hyper.
+    fn poll_decrypt(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Self { stream, tls: Some(tls), read, .. } = self else { return Poll::Ready(Ok(())) };
+            if tls.is_peer_closed() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut cipher = [0; READ_BYTES];
+            let mut cipher = ReadBuf::new(&mut cipher);
+            ready!(Pin::new(stream).poll_read(cx, &mut cipher))?;
+            if cipher.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut answer = Vec::new();
+            let received = tls.receive(cipher.filled_mut(), read, &mut answer);
+            tls.keep(&answer);
+            // What the socket does not take now goes out in front of what is written next.
+            if let Poll::Ready(Err(error)) = self.poll_kept(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if self.give(buf) {
+                return Poll::Ready(Ok(()));
+            }
+            received.map_err(io::Error::other)?;
+        }
+    }
+}
+
+impl AsyncRead for HttpSocket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.give(buf) {
+            return Poll::Ready(Ok(()));
+        }
+        if self.tls.is_some() {
+            return self.poll_decrypt(cx, buf);
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let first = !std::mem::replace(&mut self.begun, true);
+        if first && is_client_hello(&buf.filled()[before..]) {
+            // Nothing was written before: there is room.
+            let _ = self.stream.try_write(&NOT_SPOKEN);
+            return Poll::Ready(Err(io::Error::other(NoHandshake::TlsOnPlain)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for HttpSocket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.tls.is_none() {
+            let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+            return self.watch(cx, written);
+        }
+        // Nothing is encrypted before what was encrypted earlier is out.
+        ready!(self.poll_kept_watched(cx))?;
+        let taken = buf.len().min(AHEAD_MAX);
+        let mut cipher = Vec::new();
+        if let Some(tls) = &mut self.tls {
+            tls.encrypt(&buf[..taken], &mut cipher).map_err(io::Error::other)?;
+            tls.keep(&cipher);
+        }
+        match self.poll_kept(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.tls.is_some() {
+            // Not asked for, see below.
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |buf| buf));
+        }
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, written)
+    }
+
+    /// What is encrypted is gathered first: hyper does that if it is told that pieces are of no use.
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_none() && self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_kept_watched(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(tls) = &mut self.tls {
+            let mut cipher = Vec::new();
+            tls.close_notify(&mut cipher);
+            tls.keep(&cipher);
+        }
+        ready!(self.poll_kept_watched(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
