@@ -73,6 +73,11 @@ fn any_stream_gives_the_same_events_however_it_is_cut() {
 }
 
 #[test]
+fn any_compressed_message_is_inflated_under_the_limit_however_it_is_cut() {
+    drive("compressed", targets::compressed);
+}
+
+#[test]
 fn any_head_is_answered_or_refused() {
     drive("http_head", targets::http_head);
 }

@@ -18,8 +18,8 @@ use crate::ws::{Message, Opcode, ProtocolError, frame};
 const READS_PER_TURN: usize = 4;
 /// Bytes read in full buffers in one turn, over all connections; the rest has to wait for the next one.
 pub const READ_BUDGET_BYTES: usize = 4 << 20;
-/// Bytes that may be inflated for one connection in one turn, or little more: a buffer of small messages can become a thousand
-/// times as long, and the rest of it has to wait. They count as read, too.
+/// What may be inflated for one connection before the others have their turn, in bytes of [`cost`], and the message that exceeds
+/// it: a buffer of small messages can become a thousand times as long, and the rest of it has to wait.
 const INFLATE_BYTES: u64 = 1 << 20;
 
 enum Input {
@@ -161,9 +161,7 @@ impl<H: Handler> Shard<H> {
         let mut at = 0;
         while at < bytes.len() {
             let connection = self.core.at(slot);
-            if connection.state == State::Open && connection.is_paused()
-                || inflater.work().output_bytes >= INFLATE_BYTES
-            {
+            if connection.state == State::Open && connection.is_paused() || cost(inflater.work()) >= INFLATE_BYTES {
                 break;
             }
             match self.step(slot, &mut session, &mut inflater, &mut bytes[at..]) {
@@ -282,6 +280,12 @@ impl<H: Handler> Shard<H> {
     }
 }
 
+/// What inflating counts as, as if so many bytes had been read: what became of it; and what it was, since a stream may be nothing
+/// but headers of blocks, which take many times as long as what they describe.
+fn cost(work: Work) -> u64 {
+    work.output_bytes + 16 * work.input_bytes
+}
+
 /// A message that was checked when it came.
 fn as_message(opcode: Opcode, payload: &[u8]) -> Message<'_> {
     match (opcode, std::str::from_utf8(payload)) {
@@ -317,7 +321,7 @@ impl Core {
             metrics.inflated_messages.add(work.messages);
             metrics.inflate_input_bytes.add(work.input_bytes);
             metrics.inflate_output_bytes.add(work.output_bytes);
-            self.read_budget = self.read_budget.saturating_sub(work.output_bytes as usize);
+            self.read_budget = self.read_budget.saturating_sub(cost(work) as usize);
         }
     }
 
@@ -369,3 +373,6 @@ impl Core {
         let _ = self.send_control(slot, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;

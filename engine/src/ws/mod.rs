@@ -1,4 +1,4 @@
-//! The WebSocket protocol (RFC 6455), sans-IO: bytes are arguments, events are results.
+//! The WebSocket protocol (RFC 6455, RFC 7692), sans-IO: bytes are arguments, events are results.
 //!
 //! | Module | Its promise |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | [`error`] | every mistake a peer can make, with its close code and metric label |
 //!
 //! Nothing here knows a socket, a thread or a clock, and no input makes it panic. The vocabulary (header layout,
-//! opcodes, the accept key) is `tungstenite`'s; in the tests the whole of `tungstenite` is the oracle.
+//! opcodes, the accept key) is `tungstenite`'s; in the tests the whole of `tungstenite` is the oracle, and
+//! `miniz_oxide` that of what is compressed.
 
 pub mod deflate;
 pub mod error;

@@ -225,7 +225,8 @@ fn a_whole_message_is_inflated_from_where_it_lies_and_nothing_is_held_for_it() {
     let (head, tail) = input.split_at_mut(20);
     let mut whole = client_frame(0xc1, &payload);
     let (start, end) = whole.split_at_mut(20);
-    (head.copy_from_slice(start), tail.copy_from_slice(end));
+    head.copy_from_slice(start);
+    tail.copy_from_slice(end);
     let mut session = agreed();
     assert_eq!(session.receive(head, &NO_LIMIT, &mut inflater).unwrap().event, None);
     assert!((12..2000).contains(&session.held_bytes()), "{}", session.held_bytes());
