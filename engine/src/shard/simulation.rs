@@ -5,8 +5,10 @@
 //!
 //! `FANFARE_SEED=n` repeats one run, `FANFARE_SEEDS=n` runs so many.
 
+mod client;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +18,7 @@ use mio::Events;
 use parking_lot::Mutex;
 use socket2::{Domain, SockRef, Socket, Type};
 
+use self::client::Client;
 use super::Shard;
 use super::inbox::{Adoption, Command};
 use super::shared::{Listening, Parts, Shared};
@@ -25,9 +28,9 @@ use crate::handler::{Closed, Context, Decision, Handler, Subscribe, Terms, Upgra
 use crate::id::ConnectionId;
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::settings::{DeliveryPolicy, TopicRules, TopicSettings};
-use crate::pubsub::{Encoding, EncodingId, Pattern, Position, Publication, PublishError, Subscribed};
-use crate::ws::deflate::Inflater;
-use crate::ws::session::{Event, Limits, Role, Session};
+use crate::pubsub::{Encoding, EncodingId, Position, Publication, PublishError, Subscribed};
+use crate::ws::deflate::Window;
+use crate::ws::session::{Role, Session};
 use crate::ws::{Message, Opcode, frame};
 
 const SHARDS: usize = 3;
@@ -128,28 +131,10 @@ impl Handler for Watcher {
     }
 }
 
-#[derive(Debug)]
-struct Client {
-    id: ConnectionId,
-    stream: TcpStream,
-    session: Session,
-    reads: bool,
-    /// Subscriptions to topics and patterns that have been asked for or made.
-    asked: BTreeSet<String>,
-    /// Those of them that have been answered, as far as the client has read.
-    made: BTreeSet<String>,
-    /// The last publication seen of each topic, and whether the next one must follow it without a gap.
-    seen: BTreeMap<String, (Position, bool)>,
-    /// Topics it has published to: its own publications are left out.
-    own: BTreeSet<String>,
-    commands: usize,
-    answers: usize,
-    /// Closed for reaching too much.
-    overreached: bool,
-}
-
 struct Simulation {
     random: Random,
+    /// Whether clients agree on compression.
+    deflates: bool,
     shards: Vec<Shard<Watcher>>,
     engine: EngineHandle,
     handler: Arc<Watcher>,
@@ -173,6 +158,8 @@ impl Simulation {
             messages_per_s: if random.below(3) == 0 { 2000 } else { 0 },
             messages_burst: 2,
             pattern_topics_max: if random.below(4) == 0 { 3 } else { 1000 },
+            deflate_min_bytes: random.below(400),
+            deflate_level: 1 + random.below(9) as u8,
             ..Settings::default()
         };
         let with = |policy, history_messages| TopicSettings {
@@ -194,7 +181,8 @@ impl Simulation {
             |(index, seat)| Shard::new(index as u16, engine.clone(), seat, handler.clone(), Vec::new()).unwrap();
         let shards = seats.into_iter().enumerate().map(shard).collect();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { random, shards, engine, handler, listener, clients: Vec::new(), overloaded: 0 }
+        let deflates = random.below(2) == 0;
+        Self { random, deflates, shards, engine, handler, listener, clients: Vec::new(), overloaded: 0 }
     }
 
     fn turn(&mut self, shard: usize) {
@@ -216,13 +204,18 @@ impl Simulation {
         accepted.set_nodelay(true).unwrap();
         stream.set_nonblocking(true).unwrap();
         let shard = self.random.below(SHARDS);
+        let window = self.window();
+        let mut session = Session::new(Role::Client);
+        if window.is_some() {
+            session.agree_deflate();
+        }
         let adoption = Adoption {
             stream: accepted,
             tls: None,
             peer,
             counted: false,
             data: Box::new(()),
-            terms: Terms::default(),
+            terms: Terms { window, ..Terms::default() },
             rest: Vec::new(),
         };
         self.engine.shared().inboxes.0[shard].command(Command::Adopt(adoption)).unwrap();
@@ -234,7 +227,7 @@ impl Simulation {
         self.clients.push(Client {
             id,
             stream,
-            session: Session::new(Role::Client),
+            session,
             reads: true,
             asked: BTreeSet::new(),
             made: BTreeSet::new(),
@@ -244,6 +237,12 @@ impl Simulation {
             answers: 0,
             overreached: false,
         });
+    }
+
+    /// What a client agrees on, in runs with compression: any window, or none.
+    fn window(&mut self) -> Option<Window> {
+        let bits = 8 + self.random.below(8) as u8;
+        Window::new(bits).filter(|_| self.deflates)
     }
 
     fn publish(&mut self) {
@@ -343,6 +342,8 @@ impl Simulation {
                 shared.topics.sweep(now, &shared.inboxes);
                 let mut settings = Settings::clone(&shared.settings());
                 settings.messages_per_s = [0, 1000, 4000][self.random.below(3)];
+                settings.deflate_min_bytes = self.random.below(400);
+                settings.deflate_level = 1 + self.random.below(9) as u8;
                 shared.reconfigure(settings);
             }
         }
@@ -471,109 +472,17 @@ impl Simulation {
     }
 }
 
-impl Client {
-    /// Sends a command; false if it cannot be sent now.
-    fn say(&mut self, text: &str) -> bool {
-        let mut bytes = Vec::new();
-        frame::put_masked_data(&mut bytes, Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
-        let said = self.stream.write(&bytes).is_ok_and(|written| written == bytes.len());
-        self.commands += usize::from(said);
-        said
-    }
-
-    /// Whether every publication of the topic must come: the policy drops nothing and none was its own.
-    fn is_lossless(&self, topic: &str) -> bool {
-        topic.starts_with("keep") && !self.own.contains(topic)
-    }
-
-    fn is_subscribed(&self, topic: &str) -> bool {
-        self.made.iter().any(|made| Pattern::new(made).unwrap().matches(topic))
-    }
-
-    /// Reads what has come; whether there was anything.
-    fn read(&mut self) -> bool {
-        if !self.reads {
-            return false;
-        }
-        let mut news = false;
-        let mut buffer = [0; 2048];
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return news,
-                Ok(length) => {
-                    news = true;
-                    self.take(&mut buffer[..length]);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return news,
-                Err(error) => panic!("a client that keeps the rules is not reset: {error}"),
-            }
-        }
-    }
-
-    fn take(&mut self, bytes: &mut [u8]) {
-        let mut session = std::mem::replace(&mut self.session, Session::new(Role::Client));
-        let (mut at, mut inflater) = (0, Inflater::default());
-        while at < bytes.len() {
-            let received = session.receive(&mut bytes[at..], &Limits { message_bytes: 0 }, &mut inflater).unwrap();
-            at += received.consumed;
-            match received.event {
-                Some(Event::Message(Message::Text(text))) => self.take_text(text),
-                Some(Event::Close { code: Some(1008), .. }) => self.overreached = true,
-                Some(Event::Close { code, reason }) => panic!("closed {code:?} {reason}"),
-                Some(event) => panic!("unexpected {event:?}"),
-                None => break,
-            }
-        }
-        session.release();
-        self.session = session;
-    }
-
-    fn take_text(&mut self, text: &str) {
-        let words: Vec<&str> = text.splitn(5, ' ').collect();
-        match words[..] {
-            ["published"] => self.answers += 1,
-            ["subscribed", topic, position, already] => {
-                self.answers += 1;
-                // What comes next follows the position recovered from, or the newest publication.
-                if already == "false" && !PATTERNS.contains(&topic) {
-                    self.seen.insert(topic.into(), (position.parse().unwrap(), true));
-                }
-                self.made.insert(topic.into());
-            }
-            ["refused", ..] => self.answers += 1,
-            ["unsubscribed", topic] => {
-                self.answers += 1;
-                assert!(self.made.remove(topic));
-                let ended: Vec<_> = self.seen.keys().filter(|topic| !self.is_subscribed(topic)).cloned().collect();
-                ended.iter().for_each(|topic| self.seen.get_mut(topic).unwrap().1 = false);
-            }
-            [topic, position, ..] => self.take_publication(topic, position.parse().unwrap()),
-            _ => panic!("{text}"),
-        }
-    }
-
-    fn take_publication(&mut self, topic: &str, position: Position) {
-        assert!(self.is_subscribed(topic), "{topic} {position}: not subscribed (any more)");
-        let lossless = self.is_lossless(topic);
-        if let Some((last, follows)) = self.seen.get(topic) {
-            let same = last.epoch == position.epoch;
-            assert!(!same || !follows || position.offset > last.offset, "{topic}: {position} after {last}: doubled");
-            let gap = same && *follows && lossless && position.offset != last.offset + 1;
-            assert!(!gap, "{topic}: {position} after {last}: a gap");
-            assert!(same || !follows || position.offset == 1 || !lossless, "a new life is seen from its first day");
-        }
-        self.seen.insert(topic.into(), (position, true));
-    }
-}
-
-fn run(seed: u64) -> u64 {
+/// Publications refused for want of room, and messages compressed.
+fn run(seed: u64) -> [u64; 2] {
     let mut simulation = Simulation::new(seed);
     (0..4).for_each(|_| simulation.connect());
     (0..1500).for_each(|_| simulation.step());
     simulation.settle();
     simulation.check();
     simulation.end_all();
-    simulation.overloaded
+    let deflated = simulation.engine.shared().metrics.iter().map(|shard| shard.deflated_messages.get()).sum();
+    assert!(simulation.deflates || deflated == 0, "nobody has agreed on it");
+    [simulation.overloaded, deflated]
 }
 
 #[test]
@@ -583,16 +492,18 @@ fn whatever_the_order_of_events_nothing_is_lost_doubled_or_unaccounted_for() {
         Some(seed) => seed..seed + 1,
         None => 0..number("FANFARE_SEEDS").unwrap_or(400),
     };
-    let mut overloaded = 0;
+    let mut sums = [0; 2];
     for seed in seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));
         match outcome {
-            Ok(refused) => overloaded += refused,
+            Ok(counts) => sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
             Err(panic) => {
                 eprintln!("repeat with FANFARE_SEED={seed}");
                 std::panic::resume_unwind(panic);
             }
         }
     }
-    assert!(overloaded > 0 || number("FANFARE_SEED").is_some(), "publishers have met a full inbox");
+    let [overloaded, deflated] = sums;
+    let met = overloaded > 0 && deflated > 0;
+    assert!(met || number("FANFARE_SEED").is_some(), "publishers have met a full inbox, and messages were compressed");
 }

@@ -104,7 +104,7 @@ fn what_was_missed_is_recovered_compressed_and_was_compressed_once() {
             let seen = native.read();
             assert!(seen.compressed);
             let message: Value = serde_json::from_slice(&seen.payload).expect("JSON");
-            assert_eq!(message["data"], json!(text), "{again}");
+            assert_eq!(message["text"], json!(text), "{again}");
         }
         assert_eq!(deflated_so_far(&server).0, 19, "history keeps what was compressed once");
     }

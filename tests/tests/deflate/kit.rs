@@ -70,11 +70,8 @@ impl Member {
         let frame = self.raw.read_frame();
         assert!(frame.fin && matches!(frame.opcode, op::TEXT | op::BINARY), "{frame:?}");
         let wire = frame.payload.len();
-        let payload = if frame.rsv1 {
-            inflate(&frame.payload, self.window.expect("it was agreed on"))
-        } else {
-            frame.payload
-        };
+        let payload =
+            if frame.rsv1 { inflate(&frame.payload, self.window.expect("it was agreed on")) } else { frame.payload };
         Seen { compressed: frame.rsv1, opcode: frame.opcode, payload, wire }
     }
 
