@@ -347,7 +347,7 @@ impl TlsSession {
     }
 
     /// The protocol that was agreed to be spoken inside (ALPN, RFC 7301).
-    #[must_use]
+    #[cfg(test)]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
     }
