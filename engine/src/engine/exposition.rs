@@ -162,7 +162,8 @@ impl Scrape {
         for metrics in &self.0.metrics {
             sums.iter_mut().zip(metrics.tls_handshakes.get()).for_each(|(sum, own)| *sum += own);
         }
-        let labels = |(version, resumed): (&str, &str)| [("version", version.to_owned()), ("resumed", resumed.to_owned())];
+        let labels =
+            |(version, resumed): (&str, &str)| [("version", version.to_owned()), ("resumed", resumed.to_owned())];
         let rows: Vec<_> = TlsHandshakes::LABELS.into_iter().map(labels).zip(sums).collect();
         counters(encoder, "tls_handshakes", "TLS handshakes completed", &rows)
     }

@@ -77,7 +77,8 @@ async fn accept_all<H: Handler>(
         shared.http_connections.fetch_add(1, Ordering::Relaxed);
         let (plane, router, farewell) = (plane.clone(), router.clone(), farewell.clone());
         tokio::spawn(async move {
-            let handover = Handover { stream, tls, peer, client: peer, proxied: false, counted: false, read: Vec::new() };
+            let handover =
+                Handover { stream, tls, peer, client: peer, proxied: false, counted: false, read: Vec::new() };
             serve_connection(plane, router, handover, true, farewell).await;
             drop(place);
         });

@@ -234,8 +234,7 @@ impl<H: Handler> Shard<H> {
         let tls = &self.core.connections[slot as usize].tls;
         let certificate = tls.as_ref().and_then(|tls| ClientCertificate::from_der(tls.peer_certificate()?));
         let (id, is_tls) = (Some(self.core.id(slot)), tls.is_some());
-        let upgrade =
-            Upgrade { request: *request, peer: client, local, id, is_tls, certificate: certificate.as_ref() };
+        let upgrade = Upgrade { request: *request, peer: client, local, id, is_tls, certificate: certificate.as_ref() };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
             Ok(Decision::Accept(accept)) => accepted(accept, &key, request),
             // The control plane waits for it, and asks again whose it is.

@@ -13,8 +13,8 @@ use mio::net::TcpStream;
 use super::connection::{Connection, State};
 use super::core::Core;
 use crate::close::{CloseCause, RefusalCause};
-use crate::net::tls::session::{AHEAD_MAX, TlsFailure};
 use crate::net::tls::TlsSession;
+use crate::net::tls::session::{AHEAD_MAX, TlsFailure};
 use crate::pubsub::outbound::{Outbound, SLICES_MAX};
 
 /// A shard's buffers for TLS; empty as long as nobody speaks it.
@@ -52,7 +52,9 @@ fn write_plain(stream: &mut TcpStream, slices: &[IoSlice<'_>]) -> Result<Sent, B
         };
         return match outcome {
             Ok(bytes) => Ok(Sent { taken: bytes, full: bytes < offered, bytes, writes: 1 }),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Sent { full: true, writes: 1, ..Sent::default() }),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Ok(Sent { full: true, writes: 1, ..Sent::default() })
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(_) => Err(CloseCause::PeerReset),
         };

@@ -101,7 +101,9 @@ impl Core {
         if connection.state == State::Ended {
             return Written::Nothing;
         }
-        let Connection { stream, tls, rare, outbound: Some(outbound), .. } = connection else { return Written::Nothing };
+        let Connection { stream, tls, rare, outbound: Some(outbound), .. } = connection else {
+            return Written::Nothing;
+        };
         let metrics = &shared.metrics[usize::from(*shard)];
         let sent = match sealing.send_queued(stream, tls.as_deref_mut(), outbound) {
             Ok(Some(sent)) => sent,

@@ -121,7 +121,8 @@ fn a_client_that_says_close_notify_has_gone_whether_or_not_it_closes_its_socket(
         let mut rest = Vec::new();
         assert!(stream.read_to_end(&mut rest).is_ok() && rest.is_empty());
     }
-    let gone: Vec<_> = server.notes.lock().unwrap().iter().filter(|note| note.starts_with("close peer_gone")).cloned().collect();
+    let gone: Vec<_> =
+        server.notes.lock().unwrap().iter().filter(|note| note.starts_with("close peer_gone")).cloned().collect();
     assert_eq!(gone.len(), 2);
 }
 

@@ -206,7 +206,9 @@ impl TlsSession {
                     self.peer_closed = true;
                     false
                 }
-                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => true,
+                Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) | ConnectionState::Closed) => {
+                    true
+                }
                 // Early data is never asked for: it could be somebody's who repeats what another has sent.
                 Ok(_) => return Err(self.fail(out)),
                 Err(error) => {
@@ -424,3 +426,6 @@ fn missing(incomplete: &[u8]) -> usize {
     record(incomplete).unwrap_or(HEADER).saturating_sub(incomplete.len()).max(1)
 }
 
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -67,7 +67,15 @@ impl Fixture {
             request = request.header(*name, *value);
         }
         let here = "127.0.0.1:1".parse().unwrap();
-        let arrival = crate::Arrival { client: here, peer: here, local: here, forwarded: false, private: false, tls: false, client_certificate: None };
+        let arrival = crate::Arrival {
+            client: here,
+            peer: here,
+            local: here,
+            forwarded: false,
+            private: false,
+            tls: false,
+            client_certificate: None,
+        };
         let request = request.extension(arrival).body(body.into()).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
