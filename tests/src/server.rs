@@ -33,7 +33,7 @@ impl Server {
         Self::with_exactly(&all)
     }
 
-    /// A server with exactly these arguments; the first address it prints is the one clients use.
+    /// A server with exactly these arguments; the first address it prints is the one clients use, which speaks no TLS.
     ///
     /// # Panics
     /// If it ends, or prints no address within the deadline.
@@ -183,12 +183,12 @@ impl Drop for Server {
     }
 }
 
-/// The socket addresses in `http://…` of a text, in order, each once.
+/// The socket addresses in `http://…` and `https://…` of a text, in order, each once.
 fn addresses(text: &str) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     // Only whole lines: the last one may still be on its way.
     for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-        for rest in line.split("http://").skip(1) {
+        for rest in line.replace("https://", "http://").split("http://").skip(1) {
             let end = rest.find(|c: char| c.is_whitespace() || c == '/').unwrap_or(rest.len());
             if let Ok(addr) = rest[..end].parse::<SocketAddr>()
                 && !found.contains(&addr)
@@ -207,7 +207,7 @@ mod tests {
     #[test]
     fn addresses_are_read_from_whole_lines_only() {
         assert_eq!(addresses("listening on http://127.0.0.1:80"), []);
-        let found = addresses("a http://127.0.0.1:80/ and ws://127.0.0.1:80/ws\nhttp://[::1]:8080\nhttp://host:1/\n");
+        let found = addresses("a http://127.0.0.1:80/ and ws://127.0.0.1:80/ws\nhttps://[::1]:8080\nhttp://host:1/\n");
         assert_eq!(found, ["127.0.0.1:80".parse().unwrap(), "[::1]:8080".parse().unwrap()]);
     }
 }

@@ -346,6 +346,7 @@ impl Core {
         }
         let connection = self.at(slot);
         if connection.state != State::Flushing || connection.outbound.is_none() {
+            self.answer_goodbye(slot);
             self.end(slot, CloseCause::PeerGone);
         }
     }

@@ -193,6 +193,17 @@ impl Core {
         self.send_cipher(slot, &cipher) && !self.at(slot).blocked
     }
 
+    /// The peer has said that nothing more will come, and is told the same (RFC 5246 section 7.2.1), if that goes out at once.
+    pub(super) fn answer_goodbye(&mut self, slot: u32) {
+        let Connection { stream, tls: Some(tls), .. } = self.at(slot) else { return };
+        if tls.is_peer_closed() && tls.kept_bytes().is_empty() {
+            let mut cipher = Vec::new();
+            tls.close_notify(&mut cipher);
+            // It may have gone without waiting for it.
+            let _ = stream.write(&cipher);
+        }
+    }
+
     /// TLS has failed: what it says of it is on its way already, or kept. Nothing else can be written any more.
     pub(super) fn fail_tls(&mut self, slot: u32, failure: &TlsFailure) {
         let why = failure.to_string();

@@ -347,7 +347,7 @@ impl TlsSession {
     }
 
     /// The protocol that was agreed to be spoken inside (ALPN, RFC 7301).
-    #[must_use]
+    #[cfg(test)]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
     }
@@ -425,3 +425,7 @@ fn whole_records(bytes: &[u8]) -> usize {
 fn missing(incomplete: &[u8]) -> usize {
     record(incomplete).unwrap_or(HEADER).saturating_sub(incomplete.len()).max(1)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
