@@ -2,7 +2,6 @@
 //! upgraded ones back, and forgets topics that nobody needs.
 
 use std::convert::Infallible;
-use std::error::Error as _;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -30,7 +29,7 @@ use crate::handler::{Accept, Decision, Handler, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::net::client_address::{self, FORWARDING};
 use crate::net::handover::Handover;
-use crate::net::http_socket::{HttpSocket, NoHandshake};
+use crate::net::http_socket::HttpSocket;
 use crate::net::takeover::Holding;
 use crate::net::tls::{ClientCertificate, Security};
 use crate::shard::inbox::{Adoption, Command};
@@ -308,12 +307,9 @@ pub async fn serve_connection<H: Handler>(
 
 /// Counts a connection that ended because of its head.
 fn note_head(shared: &Shared, ended: &Result<(), hyper::Error>) {
-    let Err(error) = ended else { return };
-    let source = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    let told = source.and_then(|source| source.get_ref()?.downcast_ref::<NoHandshake>());
-    if let Some(NoHandshake::TlsOnPlain) = told {
-        shared.control.refusals[RefusalCause::TlsOnPlain as usize].add(1);
-    } else if error.is_parse() {
+    if let Err(error) = ended
+        && error.is_parse()
+    {
         let cause = if error.is_parse_too_large() { RefusalCause::HeadTooLarge } else { RefusalCause::MalformedHead };
         shared.control.refusals[cause as usize].add(1);
     }

@@ -13,7 +13,8 @@ use crate::net::http_socket::{HttpSocket, NoHandshake};
 use crate::shard::{NOT_TLS, error_answer};
 
 impl<H: Handler> Plane<H> {
-    /// Completes the TLS handshake, if there has to be one, in the time there is for it; false if the connection is done with.
+    /// Waits for the first bytes on a listener for HTTP only, and completes the TLS handshake if there has to be one, in the
+    /// time there is for it; false if the connection is done with.
     pub async fn greet(
         &self,
         socket: &mut HttpSocket,
@@ -21,7 +22,7 @@ impl<H: Handler> Plane<H> {
         settings: &Settings,
         mut farewell: watch::Receiver<()>,
     ) -> bool {
-        if socket.tls().is_none_or(|tls| tls.is_open()) {
+        if socket.has_begun() {
             return true;
         }
         let ending = async {
@@ -34,26 +35,23 @@ impl<H: Handler> Plane<H> {
             () = ending => return false,
         };
         let control = &self.engine.shared().control;
-        let (cause, why) = match greeted {
+        let (cause, why, last) = match greeted {
             Ok(Ok(())) => {
                 if let Some(tls) = socket.tls() {
                     control.tls_handshakes.note(tls.is_tls13().unwrap_or_default(), tls.is_resumed());
                 }
                 return true;
             }
-            Ok(Err(error)) => {
-                let cause = match error {
-                    NoHandshake::Gone => RefusalCause::Gone,
-                    NoHandshake::NotTls => RefusalCause::PlainOnTls,
-                    NoHandshake::TlsOnPlain => RefusalCause::TlsOnPlain,
-                    NoHandshake::Failed(_) => RefusalCause::TlsHandshake,
-                };
-                (cause, error.to_string())
-            }
-            Err(_) => (RefusalCause::HandshakeTimeout, "the TLS handshake took too long".to_owned()),
+            Ok(Err((why, last))) => (cause_of(&why), why.to_string(), last),
+            // Of who says nothing at all in the clear nothing was said before there was TLS, either.
+            Err(_) if socket.tls().is_none() => return false,
+            Err(_) => (RefusalCause::HandshakeTimeout, "the TLS handshake took too long".to_owned(), Vec::new()),
         };
         control.refusals[cause as usize].add(1);
         self.tell_no_handshake(peer, cause, &why);
+        if !last.is_empty() {
+            let _ = timeout(settings.handshake_timeout, socket.part(&last)).await;
+        }
         false
     }
 
@@ -63,5 +61,14 @@ impl<H: Handler> Plane<H> {
             let left_out = (left_out > 0).then_some(left_out);
             tracing::info!(target: "fanfare::connections", %peer, cause = cause.label(), why, left_out, "refused");
         }
+    }
+}
+
+fn cause_of(why: &NoHandshake) -> RefusalCause {
+    match why {
+        NoHandshake::Gone => RefusalCause::Gone,
+        NoHandshake::NotTls => RefusalCause::PlainOnTls,
+        NoHandshake::TlsOnPlain => RefusalCause::TlsOnPlain,
+        NoHandshake::Failed(_) => RefusalCause::TlsHandshake,
     }
 }

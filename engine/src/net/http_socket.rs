@@ -28,7 +28,7 @@ pub struct HttpSocket {
     /// What has been read, and decrypted, and not yet taken.
     read: Vec<u8>,
     taken: usize,
-    /// Whether anything has been read in the clear.
+    /// Whether anything had been read when it was taken over.
     begun: bool,
     /// Runs while a write is waiting.
     stall: Option<Pin<Box<Sleep>>>,
@@ -61,14 +61,6 @@ impl fmt::Display for NoHandshake {
     }
 }
 
-impl std::error::Error for NoHandshake {}
-
-impl From<io::Error> for NoHandshake {
-    fn from(_: io::Error) -> Self {
-        Self::Gone
-    }
-}
-
 impl HttpSocket {
     /// Takes over a socket on the control plane's runtime.
     ///
@@ -87,6 +79,12 @@ impl HttpSocket {
         self.stream.local_addr()
     }
 
+    /// Whether a shard has had its first bytes, and its handshake, already.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.begun
+    }
+
     /// What it is encrypted with.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsSession> {
@@ -102,34 +100,42 @@ impl HttpSocket {
         Ok((self.stream.into_std()?, self.tls, rest))
     }
 
-    /// Completes the TLS handshake, if there has to be one. Who should speak TLS and does not is told so by `not_tls`, in the
-    /// clear.
+    /// Waits for the first bytes, and completes the TLS handshake if there has to be one. Who should speak TLS and does not is
+    /// to be told so by `not_tls`, in the clear.
     ///
     /// # Errors
-    /// See [`NoHandshake`].
-    pub async fn shake_hands(&mut self, not_tls: &[u8]) -> Result<(), NoHandshake> {
+    /// See [`NoHandshake`], with what is to be said then, see [`part`](Self::part).
+    pub async fn shake_hands(&mut self, not_tls: &[u8]) -> Result<(), (NoHandshake, Vec<u8>)> {
+        let gone = |_: io::Error| (NoHandshake::Gone, Vec::new());
+        if self.tls.is_none() {
+            let mut first = [0; 2];
+            let length = self.stream.peek(&mut first).await.map_err(gone)?;
+            let is_tls = is_client_hello(&first[..length]);
+            return if is_tls { Err((NoHandshake::TlsOnPlain, NOT_SPOKEN.to_vec())) } else { Ok(()) };
+        }
         while let Some(tls) = self.tls.as_mut().filter(|tls| !tls.is_open()) {
             let mut cipher = [0; READ_BYTES];
-            let length = self.stream.read(&mut cipher).await?;
+            let length = self.stream.read(&mut cipher).await.map_err(gone)?;
             if length == 0 {
-                return Err(NoHandshake::Gone);
+                return Err((NoHandshake::Gone, Vec::new()));
             }
             if tls.is_not_tls(&cipher[..length]) {
-                self.part(not_tls).await?;
-                return Err(NoHandshake::NotTls);
+                return Err((NoHandshake::NotTls, not_tls.to_vec()));
             }
             let mut answer = Vec::new();
             if let Err(failure) = tls.receive(&mut cipher[..length], &mut self.read, &mut answer) {
-                self.part(&answer).await?;
-                return Err(NoHandshake::Failed(failure));
+                return Err((NoHandshake::Failed(failure), answer));
             }
-            self.stream.write_all(&answer).await?;
+            self.stream.write_all(&answer).await.map_err(gone)?;
         }
         Ok(())
     }
 
-    /// Says the last word, and waits until the peer has closed: a reset would take it back.
-    async fn part(&mut self, last: &[u8]) -> io::Result<()> {
+    /// Says the last word in the clear, and waits until the peer has closed: a reset would take it back.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn part(&mut self, last: &[u8]) -> io::Result<()> {
         self.stream.write_all(last).await?;
         self.stream.shutdown().await?;
         while self.stream.read(&mut [0; 2048]).await? > 0 {}
@@ -210,15 +216,7 @@ impl AsyncRead for HttpSocket {
         if self.tls.is_some() {
             return self.poll_decrypt(cx, buf);
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        let first = !std::mem::replace(&mut self.begun, true);
-        if first && is_client_hello(&buf.filled()[before..]) {
-            // Nothing was written before: there is room.
-            let _ = self.stream.try_write(&NOT_SPOKEN);
-            return Poll::Ready(Err(io::Error::other(NoHandshake::TlsOnPlain)));
-        }
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

@@ -36,6 +36,7 @@ impl Handler for Parrot {
     type Data = ();
 
     fn upgrade(&self, request: &Upgrade<'_>) -> Decision<()> {
+        self.note(format!("from {}", request.peer()));
         self.note(format!("upgrade tls={} id={}", request.is_tls(), request.id().is_some()));
         match request.path() {
             "/refused" => Decision::refuse(403, "not this path"),

@@ -425,3 +425,7 @@ fn whole_records(bytes: &[u8]) -> usize {
 fn missing(incomplete: &[u8]) -> usize {
     record(incomplete).unwrap_or(HEADER).saturating_sub(incomplete.len()).max(1)
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
