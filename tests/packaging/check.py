@@ -214,10 +214,12 @@ def scrape(binary):
     """The metrics of a fresh server: by name, by label, the values seen."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    server = subprocess.Popen([binary, "--listen", address], stdout=subprocess.DEVNULL, env={})
+    # With a certificate, as some metrics are only there then; without TLS where it is asked.
+    listen = f"ws://{address}"
+    server = subprocess.Popen([binary, "--listen", listen, "--tls-dev"], stdout=subprocess.DEVNULL, env={})
     try:
         for _ in range(300):
-            if subprocess.run([binary, "--health", "--listen", address], capture_output=True, env={}).returncode == 0:
+            if subprocess.run([binary, "--health", "--listen", listen], capture_output=True, env={}).returncode == 0:
                 break
             time.sleep(0.1)
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:

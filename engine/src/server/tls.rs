@@ -199,3 +199,31 @@ impl Config {
 pub fn unix_now() -> i64 {
     i64::try_from(now_s()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_authority_for_certificates_of_clients_is_authentication() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let write = |name: &str, text: String| {
+            fs::write(folder.path().join(name), text).unwrap();
+            folder.path().join(name).display().to_string()
+        };
+        let (cert, key) = (write("cert", key.cert.pem()), write("key", key.signing_key.serialize_pem()));
+        let config = |more: &[&str]| {
+            Config::from_flags([&["--listen=0.0.0.0:80", "--tls-cert", &cert, "--tls-key", &key], more].concat())
+        };
+        let mistake = |more: &[&str]| config(more).unwrap_err().to_string();
+        assert!(mistake(&[]).contains("tls_client_ca"));
+        let good = config(&["--tls-client-ca", &cert]).unwrap();
+        assert!(good.auth.is_on() && !good.auth.takes_tokens());
+        assert_eq!(good.security(&good.listen[0]), Security::Tls);
+        // Nothing checks the claims of tokens then.
+        assert!(mistake(&["--tls-client-ca", &cert, "--jwt-issuer=me"]).contains("not authenticated"));
+    }
+}

@@ -26,9 +26,8 @@ fn a_successor_shows_its_own_certificate_and_keeps_the_topics() {
     assert_eq!(old.wait().code(), Some(0), "{}", old.stderr());
     // Who was there is told to come again, in order.
     let end = loop {
-        match socket.read().expect("a Close frame") {
-            tungstenite::Message::Close(frame) => break frame.expect("with a code"),
-            _ => {}
+        if let tungstenite::Message::Close(frame) = socket.read().expect("a Close frame") {
+            break frame.expect("with a code");
         }
     };
     assert_eq!(u16::from(end.code), 1012);

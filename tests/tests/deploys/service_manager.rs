@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use fanfare::server::service_manager::Pulse;
 use fanfare::{Context, Decision, Engine, Handler, Message, Security, Upgrade};
-use fanfare_tests::program::{binary, run_command_to_end};
+use fanfare_tests::program::{binary, run_command_to_end, run_to_end};
 use fanfare_tests::raw::upgrade_request;
 use fanfare_tests::{DEADLINE, Http, Raw, Server, eventually};
 
@@ -176,6 +176,23 @@ fn what_is_no_listener_or_exposes_too_much_is_refused() {
     let (status, _, stderr) = run_command_to_end(with_sockets(&[&open], "one:two"), &["--open"]);
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(stderr.contains("LISTEN_FDNAMES"), "{stderr}");
+}
+
+#[test]
+fn the_name_of_a_socket_says_whether_it_speaks_tls() {
+    let sockets: Vec<_> = (0..5).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port is free")).collect();
+    let sockets: Vec<_> = sockets.iter().collect();
+    let server = Server::of_command(with_sockets(&sockets, "ws:wss:mine:http:https"), &["--tls-dev"]);
+    for (socket, scheme) in sockets.iter().zip(["http", "https", "https", "http", "https"]) {
+        let addr = socket.local_addr().expect("bound");
+        assert!(server.stdout().contains(&format!(" {scheme}://{addr}/")), "{}", server.stdout());
+        let flags = ["--health", "--api-listen", &format!("{scheme}://{addr}"), "--tls-dev"];
+        let (status, _, stderr) = run_to_end("fanfare", &flags);
+        assert_eq!(status.code(), Some(0), "{stderr}");
+    }
+    let (status, _, stderr) = run_command_to_end(with_sockets(&sockets[..1], "wss"), &[]);
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("'wss'") && stderr.contains("tls_cert"), "{stderr}");
 }
 
 /// Blocks its shard for as long as the lock is held.

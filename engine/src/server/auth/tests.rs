@@ -526,3 +526,47 @@ fn nothing_shows_a_secret() {
     assert!(!shown.contains("hunter2") && !shown.contains(SECRET), "{shown}");
     let _: &Path = files.0.path();
 }
+
+#[test]
+fn who_shows_a_certificate_goes_by_its_common_name_or_else_by_another() {
+    let certificate = |common: Option<&str>, names: &[&str]| {
+        let mut params =
+            rcgen::CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        common.into_iter().for_each(|name| params.distinguished_name.push(rcgen::DnType::CommonName, name));
+        let key = rcgen::KeyPair::generate().unwrap();
+        crate::ClientCertificate::from_der(params.self_signed(&key).unwrap().der()).unwrap()
+    };
+    let role = Role {
+        name: "default".into(),
+        subscribe: vec!["users.{sub}".into()],
+        publish: Vec::new(),
+        history: Vec::new(),
+        admin: Vec::new(),
+    };
+    let settings = AuthSettings { client_certificates: true, roles: vec![role], ..AuthSettings::default() };
+    let auth = Auth::new(&settings).unwrap();
+    let found = |certificate: &crate::ClientCertificate| {
+        let identity = auth.by_certificate(&auth.state(), Some(certificate)).unwrap();
+        assert!(identity.is_authenticated);
+        identity
+    };
+    let long = "x".repeat(256);
+    for (certificate, subject) in [
+        (certificate(Some("alice"), &["a.example"]), Some("alice")),
+        (certificate(None, &["a.example", "b.example"]), Some("a.example")),
+        (certificate(Some(""), &["a.example"]), Some("a.example")),
+        (certificate(Some("a\nb"), &["a.example"]), Some("a.example")),
+        (certificate(Some(&long), &[]), None),
+        (certificate(None, &[]), None),
+    ] {
+        let identity = found(&certificate);
+        assert_eq!(identity.subject.as_deref(), subject);
+        assert!(Arc::ptr_eq(&identity, &found(&certificate)), "it is found out once");
+        assert_eq!(identity.permissions.allow(Action::Subscribe, "users.alice"), subject == Some("alice"));
+        assert!(!identity.permissions.allow(Action::Publish, "users.alice"));
+    }
+    let off = Auth::new(&AuthSettings::default()).unwrap();
+    assert!(off.by_certificate(&off.state(), Some(&certificate(Some("alice"), &[]))).is_none());
+    assert!(auth.by_certificate(&auth.state(), None).is_none());
+}

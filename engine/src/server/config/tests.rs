@@ -232,6 +232,10 @@ fn contradictions_are_refused_with_both_sides_and_where_they_come_from() {
         (&["--listen=127.0.0.1:80", "--api-listen=127.0.0.1:80"], &["--api-listen", "share"]),
         (&["--jwt-issuer=me"], &["--jwt-issuer", "not authenticated"]),
         (&["--role=default:subscribe=>"], &["--role", "'default'", "not authenticated"]),
+        (&["--tls-cert=a", "--tls-cert=b", "--tls-key=a"], &["--tls-cert", "2 certificates and 1 keys"]),
+        (&["--tls-dev", "--tls-client-auth=optional"], &["--tls-client-auth", "set tls_client_ca"]),
+        (&["--listen=https://127.0.0.1:80"], &["--listen", "no certificate"]),
+        (&["--listen=ws://127.0.0.1:80", "--listen=127.0.0.1:80"], &["--listen", "127.0.0.1:80 is given twice"]),
         (&["--sys-interval-ms=50"], &["--sys-interval-ms", "at least 100"]),
         (&["--topic=a.*:history=1", "--topic=*.b:history=2"], &["--topic", "'a.b'", "'a.*'", "'*.b'", "neither"]),
     ] {
