@@ -140,12 +140,10 @@ fn in_turns_each_of_two_has_settings_of_its_own() {
     let plain = format!("'{}' --listen 127.0.0.1:0 --deflate", binary("fanfare").display());
     let encrypted = format!("{plain} --tls-cert '{}' --tls-key '{}'", text(&chain), text(&key));
     let trust = format!("target.tls.ca={}", text(&chain));
-    let args = [
-        ["ab", "--a", &plain, "--b", &encrypted, "--b-set", &trust, "--b-set", "target.deflate=true"].as_slice(),
-        &["--out", text(&out), "--quiet", "--subscribers", "10", "--rate", "200", "--payload-bytes", "4KiB"],
-        &["--filler", "json", "--pairs", "2", "--slice", "100ms", "--warmup", "100ms", "--others-max", "100"],
-    ];
-    let (status, _, stderr) = run_to_end("loadgen", &args.concat());
+    let two = ["ab", "--a", &plain, "--b", &encrypted, "--b-set", &trust, "--b-set", "target.deflate=true"];
+    let load = ["--subscribers", "10", "--rate", "200", "--payload-bytes", "4KiB", "--filler", "json", "--quiet"];
+    let short = ["--pairs", "2", "--slice", "100ms", "--warmup", "100ms", "--others-max", "100", "--out", text(&out)];
+    let (status, _, stderr) = run_to_end("loadgen", &[two.as_slice(), &load, &short].concat());
     assert!(status.success(), "{stderr}");
     let compressed = |side: &str| {
         let report = fs::read_to_string(out.join(side).join("report.json")).expect("a report");
