@@ -16,6 +16,7 @@ use mio::Events;
 use parking_lot::Mutex;
 use socket2::{Domain, SockRef, Socket, Type};
 
+use self::wire::Wire;
 use super::Shard;
 use super::inbox::{Adoption, Command};
 use super::shared::{Listening, Parts, Shared};
@@ -28,6 +29,9 @@ use crate::pubsub::settings::{DeliveryPolicy, TopicRules, TopicSettings};
 use crate::pubsub::{Encoding, EncodingId, Pattern, Position, Publication, PublishError, Subscribed};
 use crate::ws::session::{Event, Limits, Role, Session};
 use crate::ws::{Message, Opcode, frame};
+
+mod handshakes;
+mod wire;
 
 const SHARDS: usize = 3;
 const TOPICS: [&str; 6] = ["keep.a", "keep.b", "keep.c", "oldest.a", "newest.a", "conflate.a"];
@@ -130,7 +134,7 @@ impl Handler for Watcher {
 #[derive(Debug)]
 struct Client {
     id: ConnectionId,
-    stream: TcpStream,
+    stream: Wire,
     session: Session,
     reads: bool,
     /// Subscriptions to topics and patterns that have been asked for or made.
@@ -215,9 +219,11 @@ impl Simulation {
         accepted.set_nodelay(true).unwrap();
         stream.set_nonblocking(true).unwrap();
         let shard = self.random.below(SHARDS);
+        // One in three speaks TLS, of either version.
+        let (stream, tls) = Wire::new(stream, [None, None, None, None, Some(0), Some(1)][self.random.below(6)]);
         let adoption = Adoption {
             stream: accepted,
-            tls: None,
+            tls,
             peer,
             counted: false,
             data: Box::new(()),
@@ -285,7 +291,7 @@ impl Simulation {
     fn end(&mut self, client: usize) {
         let mut client = self.clients.swap_remove(client);
         match self.random.below(3) {
-            0 => SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            0 => client.stream.reset(),
             1 => drop(self.engine.close(client.id, 1000, "enough")),
             _ => {
                 let mut bytes = Vec::new();
@@ -356,9 +362,7 @@ impl Simulation {
             told += core.pending_delta;
             for (_, connection) in &core.connections {
                 inbound += connection.inbound_bytes();
-                let Some(outbound) = &connection.outbound else { continue };
-                assert_eq!(outbound.booked, if connection.behind { outbound.bytes() } else { 0 });
-                pending += outbound.booked.cast_signed();
+                pending += wire::booked(connection);
             }
         }
         assert_eq!((shared.inbound_bytes.load(Ordering::Relaxed), told), (inbound, pending));
