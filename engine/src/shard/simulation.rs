@@ -171,8 +171,7 @@ impl Simulation {
             ping_interval: Duration::ZERO,
             topic_idle: Duration::ZERO,
             close_timeout: Duration::from_millis(50),
-            // Now and then so few that connections are closed for it.
-            // Now and then clients are slowed down.
+            // Now and then clients are slowed down, or reach so few topics that they are closed for more.
             messages_per_s: if random.below(3) == 0 { 2000 } else { 0 },
             messages_burst: 2,
             pattern_topics_max: if random.below(4) == 0 { 3 } else { 1000 },
