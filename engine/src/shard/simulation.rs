@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use self::client::Client;
+use self::wire::Wire;
 use super::Shard;
 use super::inbox::{Adoption, Command};
 use super::shared::{Listening, Parts, Shared};
@@ -32,6 +33,9 @@ use crate::pubsub::{Encoding, EncodingId, Position, Publication, PublishError, S
 use crate::ws::deflate::Window;
 use crate::ws::session::{Role, Session};
 use crate::ws::{Message, Opcode, frame};
+
+mod handshakes;
+mod wire;
 
 const SHARDS: usize = 3;
 const TOPICS: [&str; 6] = ["keep.a", "keep.b", "keep.c", "oldest.a", "newest.a", "conflate.a"];
@@ -153,8 +157,7 @@ impl Simulation {
             ping_interval: Duration::ZERO,
             topic_idle: Duration::ZERO,
             close_timeout: Duration::from_millis(50),
-            // Now and then so few that connections are closed for it.
-            // Now and then clients are slowed down.
+            // Now and then clients are slowed down, or reach so few topics that they are closed for more.
             messages_per_s: if random.below(3) == 0 { 2000 } else { 0 },
             messages_burst: 2,
             pattern_topics_max: if random.below(4) == 0 { 3 } else { 1000 },
@@ -209,9 +212,11 @@ impl Simulation {
         if window.is_some() {
             session.agree_deflate();
         }
+        // One in three speaks TLS, of either version.
+        let (stream, tls) = Wire::new(stream, [None, None, None, None, Some(0), Some(1)][self.random.below(6)]);
         let adoption = Adoption {
             stream: accepted,
-            tls: None,
+            tls,
             peer,
             counted: false,
             data: Box::new(()),
@@ -285,7 +290,7 @@ impl Simulation {
     fn end(&mut self, client: usize) {
         let mut client = self.clients.swap_remove(client);
         match self.random.below(3) {
-            0 => SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap(),
+            0 => client.stream.reset(),
             1 => drop(self.engine.close(client.id, 1000, "enough")),
             _ => {
                 let mut bytes = Vec::new();
@@ -358,9 +363,7 @@ impl Simulation {
             told += core.pending_delta;
             for (_, connection) in &core.connections {
                 inbound += connection.inbound_bytes();
-                let Some(outbound) = &connection.outbound else { continue };
-                assert_eq!(outbound.booked, if connection.behind { outbound.bytes() } else { 0 });
-                pending += outbound.booked.cast_signed();
+                pending += wire::booked(connection);
             }
         }
         assert_eq!((shared.inbound_bytes.load(Ordering::Relaxed), told), (inbound, pending));

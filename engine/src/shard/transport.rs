@@ -76,15 +76,17 @@ fn write_cipher(stream: &mut TcpStream, tls: &mut TlsSession, cipher: &[u8]) -> 
     if cipher.is_empty() {
         return Ok(Sent::default());
     }
-    if !tls.kept_bytes().is_empty() {
+    // Only a socket that has just refused something tells when it takes more.
+    let earlier = write_kept(stream, tls)?;
+    if earlier.full {
         tls.keep(cipher);
-        return Ok(Sent { full: true, ..Sent::default() });
+        return Ok(earlier);
     }
     let sent = write_plain(stream, &[IoSlice::new(cipher)])?;
     if sent.bytes < cipher.len() {
         tls.keep(&cipher[sent.bytes..]);
     }
-    Ok(Sent { taken: 0, ..sent })
+    Ok(earlier.and(Sent { taken: 0, ..sent }))
 }
 
 /// Encrypts and writes, at most [`AHEAD_MAX`] bytes, once nothing is kept any more.
@@ -157,23 +159,23 @@ impl Core {
         let connection = &mut connections[slot as usize];
         let Connection { stream, tls: Some(tls), .. } = connection else { return true };
         let outcome = write_cipher(stream, tls, cipher);
-        let kept = !tls.kept_bytes().is_empty();
         let metrics = &shared.metrics[usize::from(*shard)];
         match outcome {
             Ok(sent) => {
                 metrics.writes.add(sent.writes);
                 metrics.bytes_out.add(sent.bytes as u64);
                 connection.bytes_out += sent.bytes as u64;
+                // Only if it has just refused something: what was kept before may be about to be written.
+                if sent.full {
+                    self.block_sealed(slot);
+                }
+                true
             }
             Err(cause) => {
                 self.end(slot, cause);
-                return false;
+                false
             }
         }
-        if kept {
-            self.block_sealed(slot);
-        }
-        true
     }
 
     /// The socket takes nothing for now, and ciphertext is kept for it: there is a queue then, whatever is in it.

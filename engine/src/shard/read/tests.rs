@@ -86,7 +86,8 @@ impl Bench {
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let terms = Terms::default();
-        let adoption = Adoption { stream, peer, counted: false, data: Box::new(()), terms, rest: Vec::new() };
+        let adoption =
+            Adoption { stream, tls: None, peer, counted: false, data: Box::new(()), terms, rest: Vec::new() };
         self.engine.shared().inboxes.0[0].command(Command::Adopt(adoption)).unwrap();
         let before = self.handler.opened.lock().len();
         self.turn_until(|bench| bench.handler.opened.lock().len() > before);

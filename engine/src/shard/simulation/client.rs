@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 
 use super::PATTERNS;
+use super::wire::Wire;
 use crate::id::ConnectionId;
 use crate::pubsub::{Pattern, Position};
 use crate::ws::deflate::Inflater;
@@ -14,7 +14,7 @@ use crate::ws::{Message, Opcode, frame};
 #[derive(Debug)]
 pub struct Client {
     pub id: ConnectionId,
-    pub stream: TcpStream,
+    pub stream: Wire,
     pub session: Session,
     pub reads: bool,
     /// Subscriptions to topics and patterns that have been asked for or made.
