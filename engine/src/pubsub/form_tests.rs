@@ -4,9 +4,11 @@ use std::collections::HashSet;
 use std::io::Cursor;
 use std::sync::{Arc, Barrier};
 
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 use proptest::prelude::*;
 use tungstenite::protocol::frame::FrameHeader;
-use zlib_rs::{Inflate, InflateFlush};
 
 use super::*;
 use crate::pubsub::{Encoding, Publication};
@@ -76,20 +78,21 @@ pub(in crate::pubsub) fn seen(mut bytes: &[u8], window: Option<Window>) -> Vec<S
     all
 }
 
-/// Inflates as somebody does who remembers no more than the window: taken in small pieces, a reference that goes back by more
-/// is an error.
+/// Inflates as somebody does who remembers no more than the window.
 fn inflate(payload: &[u8], window: Window) -> Vec<u8> {
-    let mut inflate = Inflate::new(false, window.bits());
     let input = [payload, &[0, 0, 0xff, 0xff]].concat();
-    let (mut out, mut piece) = (Vec::new(), [0; 64]);
+    // What it remembers is a ring of the window's size: a distance beyond that is refused.
+    let mut ring = vec![0; 1 << window.bits()];
+    let (mut state, mut out, mut taken, mut at) = (DecompressorOxide::new(), Vec::new(), 0, 0);
     loop {
-        let (taken, written) = (inflate.total_in() as usize, inflate.total_out());
-        inflate.decompress(&input[taken..], &mut piece, InflateFlush::SyncFlush).expect("within the window");
-        let length = (inflate.total_out() - written) as usize;
-        out.extend_from_slice(&piece[..length]);
-        if length < piece.len() {
-            assert_eq!(inflate.total_in() as usize, input.len());
-            return out;
+        let (status, read, written) = decompress(&mut state, &input[taken..], &mut ring, at, TINFL_FLAG_HAS_MORE_INPUT);
+        out.extend_from_slice(&ring[at..at + written]);
+        taken += read;
+        at = (at + written) % ring.len();
+        match status {
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::NeedsMoreInput if taken == input.len() => return out,
+            status => panic!("no deflate stream within a window of {} bytes: {status:?}", ring.len()),
         }
     }
 }
@@ -100,11 +103,21 @@ pub(in crate::pubsub) fn form() -> impl Strategy<Value = Form> {
         .prop_map(|(encoding, bits)| Form { encoding, window: bits.map(|bits| Window::new(bits).unwrap()) })
 }
 
-/// Payloads that compress well, and some that do not.
+/// Bytes that do not compress.
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let byte = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+/// Noise that repeats, once or often, so that references go back by its period; and some that does not.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
-    let words = (prop::collection::vec(any::<u8>(), 1..600), 0_usize..40_000)
-        .prop_map(|(words, length)| words.into_iter().cycle().take(length).collect());
-    prop_oneof![words, prop::collection::vec(any::<u8>(), 0..700)]
+    let period = prop_oneof![1_usize..600, 500_usize..40_000];
+    (any::<u64>(), period, 0_usize..70_000)
+        .prop_map(|(seed, period, length)| noise(seed, period).into_iter().cycle().take(length).collect())
 }
 
 fn publication(payload: &[u8], min: usize) -> Publication {
@@ -134,8 +147,9 @@ proptest! {
             prop_assert_eq!(&all[0].payload, &expected);
             prop_assert!(!all[0].deflated || (payload.len() >= *min && form.window.is_some()));
             prop_assert!(!all[0].deflated || frame.len() < frame::header_len(expected.len()) + expected.len());
-            if form.window == Some(Window::MAX) && payload.len() >= (*min).max(1300) {
-                prop_assert!(all[0].deflated, "600 bytes, over and over");
+            let repeats = (1..30_000).find(|period| payload.len() > 3 * period && payload.starts_with(&payload[*period..]));
+            if form.window == Some(Window::MAX) && payload.len() >= (*min).max(100) && repeats.is_some() {
+                prop_assert!(all[0].deflated, "the same, over and over");
             }
             if all[0].deflated {
                 deflated.insert((at, form.encoding));
@@ -174,13 +188,7 @@ fn shards_that_need_it_at_once_compress_it_once() {
 
 #[test]
 fn what_does_not_become_smaller_is_tried_once_and_shares_the_plain_frame() {
-    let mut noise = Vec::new();
-    let mut state = 1_u64;
-    noise.resize_with(4096, || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 56) as u8
-    });
-    let (publication, mut maker) = (publication(&noise, 0), Maker::new(9));
+    let (publication, mut maker) = (publication(&noise(1, 4096), 0), Maker::new(9));
     let plain = publication.encode(Form::default(), &mut maker.frames()).as_ptr();
     let form = Form { window: Some(Window::MAX), ..Form::default() };
     assert_eq!(publication.encode(form, &mut maker.frames()).as_ptr(), plain);

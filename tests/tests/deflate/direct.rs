@@ -33,8 +33,7 @@ impl Handler for Echo {
 
 fn start() -> (Engine, SocketAddr, Echo) {
     let echo = Echo::default();
-    let mut settings = Settings::default();
-    settings.deflate = true;
+    let settings = Settings { deflate: true, ..Settings::default() };
     let engine = Engine::builder(echo.clone()).shards(1).settings(settings).listen(([127, 0, 0, 1], 0).into());
     let engine = engine.start().expect("it starts");
     let addr = engine.local_addrs()[0];

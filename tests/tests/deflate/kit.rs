@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use fanfare_tests::raw::{masked, op, upgrade_request_with};
 use fanfare_tests::{Raw, Server};
-use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush};
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use zlib_rs::{Deflate, DeflateFlush};
 
 pub const OFFER: &str = "permessage-deflate; client_max_window_bits";
 /// What every answer says.
@@ -107,18 +110,21 @@ pub fn deflate(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Inflates with a memory of so many bits, in small pieces: a reference that goes back further is an error.
+/// Inflates with a memory of so many bits.
 pub fn inflate(payload: &[u8], window: u8) -> Vec<u8> {
-    let mut inflate = Inflate::new(false, window);
     let input = [payload, &CUT_OFF].concat();
-    let (mut out, mut piece) = (Vec::new(), [0; 128]);
+    // What it remembers is a ring of the window's size: a distance beyond that is refused.
+    let mut ring = vec![0; 1 << window];
+    let (mut state, mut out, mut taken, mut at) = (DecompressorOxide::new(), Vec::new(), 0, 0);
     loop {
-        let (taken, written) = (inflate.total_in() as usize, inflate.total_out());
-        inflate.decompress(&input[taken..], &mut piece, InflateFlush::SyncFlush).expect("within the window");
-        let length = (inflate.total_out() - written) as usize;
-        out.extend_from_slice(&piece[..length]);
-        if length < piece.len() {
-            return out;
+        let (status, read, written) = decompress(&mut state, &input[taken..], &mut ring, at, TINFL_FLAG_HAS_MORE_INPUT);
+        out.extend_from_slice(&ring[at..at + written]);
+        taken += read;
+        at = (at + written) % ring.len();
+        match status {
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::NeedsMoreInput if taken == input.len() => return out,
+            status => panic!("no deflate stream within a window of {} bytes: {status:?}", ring.len()),
         }
     }
 }
