@@ -66,7 +66,6 @@ pub use handler::{
 };
 pub use id::ConnectionId;
 pub use net::client_address::FORWARDING as FORWARDING_HEADERS;
-pub use net::tls::identity::date as certificate_date;
 pub use net::tls::{
     CertificateInfo, ClientAuth, ClientCertificate, DevelopmentCertificate, Security, Tls, TlsBuilder, TlsError,
     TlsVersion,

@@ -6,10 +6,7 @@ use std::time::Duration;
 
 use super::auth::now_s;
 use super::config::Config;
-use crate::{
-    CertificateInfo, ClientAuth, DevelopmentCertificate, Security, Tls, TlsBuilder, TlsError, TlsVersion,
-    certificate_date,
-};
+use crate::{CertificateInfo, ClientAuth, DevelopmentCertificate, Security, Tls, TlsBuilder, TlsError, TlsVersion};
 
 /// How long before its end the development certificate is made anew, in seconds.
 const DEV_RENEWED_S: i64 = 86_400;
@@ -158,9 +155,7 @@ impl Certificates {
     /// All of them in a few words, for a report.
     #[must_use]
     pub fn summary(&self) -> String {
-        let one = |certificate: &CertificateInfo| {
-            format!("{} until {}", certificate.name(), certificate_date(certificate.not_after()))
-        };
+        let one = |certificate: &CertificateInfo| format!("{} until {}", certificate.name(), certificate.until());
         self.tls.certificates().iter().map(one).collect::<Vec<_>>().join(", ")
     }
 
@@ -176,8 +171,8 @@ impl Certificates {
                 certificate.key(),
                 certificate.chain_len(),
                 certificate.issuer(),
-                certificate_date(certificate.not_before()),
-                certificate_date(certificate.not_after()),
+                certificate.since(),
+                certificate.until(),
             );
         }
         text

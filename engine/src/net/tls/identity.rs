@@ -161,6 +161,18 @@ impl CertificateInfo {
         self.not_after
     }
 
+    /// The same as people read it: `2026-01-31 08:00 UTC`.
+    #[must_use]
+    pub fn since(&self) -> String {
+        date(self.not_before)
+    }
+
+    /// Until when, likewise.
+    #[must_use]
+    pub fn until(&self) -> String {
+        date(self.not_after)
+    }
+
     /// Its SHA-256, as browsers and `openssl x509 -fingerprint` show it.
     #[must_use]
     pub fn fingerprint(&self) -> &str {
@@ -193,8 +205,7 @@ impl CertificateInfo {
 }
 
 /// A time as people read it.
-#[must_use]
-pub fn date(unix: i64) -> String {
+fn date(unix: i64) -> String {
     let format = format_description!("[year]-[month]-[day] [hour]:[minute] UTC");
     let time = OffsetDateTime::from_unix_timestamp(unix).ok();
     time.and_then(|time| time.format(format).ok()).unwrap_or_else(|| "a time beyond all calendars".into())

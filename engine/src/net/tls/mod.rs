@@ -81,7 +81,7 @@ impl TlsVersion {
 ///     .min_version(TlsVersion::Tls13)
 ///     .build()?;
 /// for certificate in tls.certificates() {
-///     println!("{} until {}", certificate.name(), certificate.not_after());
+///     println!("{} until {}", certificate.name(), certificate.until());
 /// }
 /// # Ok::<(), fanfare::TlsError>(())
 /// ```
