@@ -23,7 +23,7 @@ const MAX_DEFLATE: f64 = 64.0;
 /// Opens idle, subscribed connections to the engine and reads what they have added to its memory.
 #[derive(Parser)]
 struct Cli {
-    /// Connections to open. Server and client need a file descriptor each [default: 15000, or 5000 with --tls or --deflate].
+    /// Connections to open. Server and client need a file descriptor each [default: 15000, or 5000 with --tls].
     #[arg(long)]
     connections: Option<usize>,
     /// Over TLS, with a certificate made for the purpose.
@@ -110,7 +110,8 @@ impl Cli {
 
     /// What connections cost that are held by loadgen; shown.
     fn held(&self, program: &Path, arguments: &[OsString], speaking: &Speaking, how: &str) -> Result<Held> {
-        let (loadgen, connections) = (beside(&self.loadgen, "loadgen")?, self.connections.unwrap_or(5_000));
+        let usual = if speaking.certificate.is_some() { 5_000 } else { 15_000 };
+        let (loadgen, connections) = (beside(&self.loadgen, "loadgen")?, self.connections.unwrap_or(usual));
         let held = Held::measure(program, arguments, &loadgen, connections, speaking, self.server_log)?;
         println!("{connections} idle subscribed connections {how}, one shard; user memory: {SOURCE}");
         let readings = [
