@@ -1,6 +1,6 @@
 //! However many TLS handshakes there are to make, who is connected is served in every turn.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use super::*;
