@@ -239,3 +239,21 @@ fn the_offer_is_in_the_request_and_in_the_dial() {
     assert_eq!(*target.dial(Part::Idle, 0, "").offer, Offer { deflate: true, subprotocols: own.target.subprotocols });
     assert_eq!(target.describe(), "ws://127.0.0.1:8080, preset plain, permessage-deflate offered");
 }
+
+#[test]
+fn json_is_no_payload_where_it_would_stand_within_other_json() {
+    for (preset, is_taken) in [
+        ("fanfare", true),
+        ("plain", true),
+        ("bun", true),
+        ("nchan", true),
+        ("fanfare-native", false),
+        ("socket-io", false),
+    ] {
+        let mut own = scenario(preset);
+        own.payload.filler = Filler::Json;
+        let refused = Target::of(&own).err().map(|failure| (failure.exit_code(), failure.to_string()));
+        assert_eq!(refused.is_none(), is_taken, "{preset}: {refused:?}");
+        assert!(refused.is_none_or(|(code, told)| code == 2 && told.contains("payload.filler (--filler) is 'json'")));
+    }
+}
