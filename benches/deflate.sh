@@ -36,10 +36,13 @@ ab once "$fanfare --deflate" --pairs "$pairs" --rate 100
 ab once-saturated "$fanfare --deflate" --pairs "$pairs" --in-flight 64 \
   --set client.cpu_share_max=1
 ab direct-sends "$bin/direct --listen 127.0.0.1:0 --deflate-level 3" --b-preset plain --pairs "$((pairs / 2))" --rate 10
-rows=("once, 100/s|$out/once|1.1" "once, 64 in flight|$out/once-saturated|1.1" "for each: direct sends, 10/s|$out/direct-sends|")
+# What direct sends cost without compression, so that the two can be told apart.
+ab direct-plain "$bin/direct --listen 127.0.0.1:0" --b-preset plain --pairs "$((pairs / 2))" --rate 10
+rows=("once, 100/s|$out/once|1.1|compressed" "once, 64 in flight|$out/once-saturated|1.1|compressed"
+  "for each: direct sends, 10/s|$out/direct-sends||compressed" "direct sends, uncompressed|$out/direct-plain|")
 if [ -d benches/peers/node_modules/ws ]; then
   ab npm-ws 'node benches/peers/node-ws-deflate.mjs' --b-preset node-ws --pairs "$((pairs / 2))" --rate 2
-  rows+=("for each: npm ws, 2/s|$out/npm-ws|")
+  rows+=("for each: npm ws, 2/s|$out/npm-ws||compressed")
 else
   echo 'npm ws is left out: npm install --prefix benches/peers'
 fi

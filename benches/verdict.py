@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """One table of several `loadgen ab` results: server CPU per delivery of both sides, and their ratio.
 
-usage: verdict.py 'LABEL|DIRECTORY|GOAL'...   (GOAL: the most that B / A may be, or empty)
+usage: verdict.py 'LABEL|DIRECTORY|GOAL[|compressed]'...   (GOAL: the most that B / A may be, or empty)
 
-Exits with 1 if a ratio is above its goal.
+A goal is kept if the ratio is below it, "just" if its interval reaches beyond. Exits with 1 if a ratio is above its goal, if fewer than
+five pairs were usable where there is one, or if B should have been compressed and put as many bytes on the wire as A.
 """
 
 import json
@@ -11,6 +12,7 @@ import pathlib
 import statistics
 import sys
 
+PAIRS_MIN = 5
 HEADER = ("case", "A, ns/delivery", "B, ns/delivery", "B / A (95 %)", "A, wire B", "B, wire B", "own CPU", "pairs", "goal", "")
 
 
@@ -31,22 +33,26 @@ def spread(values):
     return f"{statistics.median(values):.0f} [{min(values):.0f} .. {max(values):.0f}]" if values else "nothing"
 
 
-def row(label, folder, goal):
+def row(label, folder, goal, compressed=""):
     folder = pathlib.Path(folder)
     a, b = side(folder / "a"), side(folder / "b")
     figures = json.loads((folder / "comparison.json").read_text())["figures"]
     ratio = next((figure["ratio"] for figure in figures if figure["key"] == "server-cpu"), None)
     verdict = ""
-    if not ratio:
+    wire = [statistics.median(s[1] for s in slices) if slices else 0 for slices in (a, b)]
+    if not ratio or goal and min(len(a), len(b)) < PAIRS_MIN:
         verdict = "NO RESULT"
+    elif compressed and wire[1] > 0.9 * wire[0]:
+        verdict = "NOT COMPRESSED"
+    elif goal and ratio["value"] > float(goal):
+        verdict = "BROKEN"
     elif goal:
-        verdict = "kept" if ratio["value"] <= float(goal) else "BROKEN"
+        verdict = "kept" if ratio["high"] <= float(goal) else "just kept"
     said = f"{ratio['value']:.3f} [{ratio['low']:.3f} .. {ratio['high']:.3f}]" if ratio else "none"
     own = max((slice_[2] for slice_ in a + b), default=0.0)
-    wire = [f"{statistics.median(s[1] for s in slices):.0f}" if slices else "" for slices in (a, b)]
-    cells = (label, spread([s[0] for s in a]), spread([s[0] for s in b]), said, *wire, f"{own:.0%}",
+    cells = (label, spread([s[0] for s in a]), spread([s[0] for s in b]), said, *(f"{bytes_:.0f}" for bytes_ in wire), f"{own:.0%}",
              str(min(len(a), len(b))), f"<= {goal}" if goal else "", verdict)
-    return cells, verdict in ("BROKEN", "NO RESULT")
+    return cells, verdict in ("BROKEN", "NO RESULT", "NOT COMPRESSED")
 
 
 def main(arguments):
