@@ -59,8 +59,9 @@ use crate::ws::deflate::Inflater;
 
 /// Bytes read at once; one buffer serves all connections of a shard.
 const SCRATCH_BYTES: usize = 64 << 10;
-/// Events taken from the kernel at once.
-const EVENTS_MAX: usize = 1024;
+/// Events taken from the kernel at once: so many connections are seen to before those who wait for a publication, even if
+/// thousands end at once.
+const EVENTS_MAX: usize = 256;
 /// How soon it is tried again to accept without a file descriptor.
 const EXHAUSTED: Duration = Duration::from_millis(10);
 /// How soon a message is handled again for which there was no room.
