@@ -163,7 +163,7 @@ impl Tls {
     /// of the same name that does.
     ///
     /// # Errors
-    /// Which certificate it is.
+    /// Which certificate it is. [`TlsError::is_passing`] then: the answer is another one when the times have come.
     pub fn may_replace(&self, present: &Self, now: i64) -> Result<(), TlsError> {
         let holds = |tls: &Self, name: &String| {
             let mut all = tls.certificates().iter();
@@ -265,6 +265,15 @@ impl TlsBuilder {
     pub fn digest(&self) -> Digest {
         let read: Vec<_> = self.inputs().map(Input::read).collect();
         digest(read.iter().map(|read| read.as_ref().map(|contents| contents.bytes.as_slice())))
+    }
+
+    /// The same with all files as they are now: what [`digest`](Self::digest) and [`build`](Self::build) say of it they say of
+    /// the same bytes, whatever becomes of the files. One that cannot be read is a mistake of `build` still.
+    #[must_use]
+    pub fn read(mut self) -> Self {
+        let inputs = self.pairs.iter_mut().flat_map(|(chain, key)| [chain, key]).chain(&mut self.authorities);
+        inputs.for_each(|input| *input = Input::Read(Arc::new(input.read())));
+        self
     }
 
     /// Reads and checks all of it.
