@@ -62,7 +62,9 @@ impl Input {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Memory(name, _) => (*name).to_owned(),
-            Self::Read(read) => read.as_ref().as_ref().map_or_else(TlsError::input, |contents| &contents.name).to_owned(),
+            Self::Read(read) => {
+                read.as_ref().as_ref().map_or_else(TlsError::input, |contents| &contents.name).to_owned()
+            }
         }
     }
 
