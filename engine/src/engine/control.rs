@@ -216,7 +216,7 @@ struct Route {
 
 impl Route {
     /// The same as a request on it says.
-    fn arrival(&self, request: &Request<Incoming>, settings: &Settings) -> Arrival {
+    fn arrival(&self, request: &Request<Incoming>, settings: &Settings, shared: &Shared) -> Arrival {
         let headers = request.headers();
         let is_old = request.version() < http::Version::HTTP_11;
         let forwarded = self.proxied || is_old || FORWARDING.iter().any(|name| headers.contains_key(*name));
@@ -227,7 +227,7 @@ impl Route {
             }
             None => self.client,
         };
-        let client_certificate = self.certificate.clone();
+        let client_certificate = self.certificate.clone().filter(|certificate| shared.trusts(certificate));
         let (peer, local, private, tls) = (self.peer, self.local, self.private, self.tls);
         Arrival { client, peer, local, forwarded, private, tls, client_certificate }
     }
@@ -253,7 +253,7 @@ pub async fn serve_connection<H: Handler>(
         return;
     }
     let tls = socket.tls();
-    let certificate = tls.and_then(|tls| ClientCertificate::from_der(tls.peer_certificate()?)).map(Arc::new);
+    let certificate = tls.and_then(ClientCertificate::of).map(Arc::new);
     let route = Route { peer, client, proxied, local, private, tls: tls.is_some(), certificate };
     let asked = Notify::new();
     let service = service_fn(|request: Request<Incoming>| {
@@ -273,7 +273,7 @@ pub async fn serve_connection<H: Handler>(
                     plane.upgrade(request, route, &settings, counted).await
                 }
             } else {
-                let arrival = route.arrival(&request, &settings);
+                let arrival = route.arrival(&request, &settings, shared);
                 plane.answer(router, request, arrival).await
             };
             if plane.is_left(local) {
@@ -382,7 +382,7 @@ impl<H: Handler> Plane<H> {
         counted: Arc<Mutex<Counted>>,
     ) -> Response<Body> {
         let upgraded = hyper::upgrade::on(&mut request);
-        let arrival = route.arrival(&request, settings);
+        let arrival = route.arrival(&request, settings, self.engine.shared());
         let decided = match self.ask(&request, &arrival, settings, &counted) {
             Ok((decision, wanted)) => self.decide(decision, wanted).await,
             Err(response) => Err(response),

@@ -200,8 +200,11 @@ impl<H: Handler> EngineBuilder<H> {
         let control = control::Control::new(handle.clone(), handler.clone(), self.http, handovers, http, sweep);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _ = handle.shared().runtime.set(runtime.handle().clone());
-        let control =
-            thread::Builder::new().name("fanfare-control".into()).spawn(move || control.run(&runtime, stopped))?;
+        let control = thread::Builder::new().name("fanfare-control".into()).spawn(move || {
+            control.run(&runtime, stopped);
+            // Not waiting for what blocks: a file on a file system that does not answer would keep the process.
+            runtime.shutdown_background();
+        })?;
         let addresses = handle.local_addrs().to_vec();
         let takeover = handle.settings().takeover;
         let link =

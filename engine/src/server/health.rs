@@ -17,6 +17,10 @@ use crate::Security;
 /// How long each step may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Nobody is there, or nobody who answers: asking in another way would take as long again.
+const SILENCE: [io::ErrorKind; 3] =
+    [io::ErrorKind::ConnectionRefused, io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock];
+
 /// Asks `/healthz` at `api_listen`, or else at the first address of `listen`.
 ///
 /// # Errors
@@ -29,13 +33,30 @@ pub fn check(config: &Config) -> Result<(), String> {
         return Err(format!("--health: the port of {} is chosen when the server starts; give it one", listen.addr));
     }
     let addr = reachable(listen.addr);
-    let asked = match config.security(&listen) {
-        Security::Plain => connect(addr).and_then(|mut stream| ask(&mut stream, addr)),
-        Security::Tls => ask_over_tls(addr, config.auth.client_certificates),
+    let security = config.security(&listen);
+    let asked = attempt(addr, security, config.auth.client_certificates);
+    // TLS begins and ends with a restart, so the server that runs may speak what the configuration said before. A server that
+    // does not ask for certificates of clients yet, or still does, is alive either way.
+    let is_other = match (&asked, security) {
+        (Ok(status), Security::Plain) => status == "400",
+        (Ok(_), Security::Tls) => false,
+        (Err(error), _) => !SILENCE.contains(&error.kind()),
     };
-    let answer = asked.map_err(|error| format!("--health: {addr} does not answer: {error}"))?;
-    let status = answer.split(' ').nth(1).unwrap_or_default();
+    let other = if security == Security::Tls { Security::Plain } else { Security::Tls };
+    if is_other && attempt(addr, other, true).is_ok_and(|status| status == "200") {
+        return Ok(());
+    }
+    let status = asked.map_err(|error| format!("--health: {addr} does not answer: {error}"))?;
     if status == "200" { Ok(()) } else { Err(format!("--health: {addr} answers {status:?} instead of 200")) }
+}
+
+/// The status that is answered.
+fn attempt(addr: SocketAddr, security: Security, wants_certificate: bool) -> io::Result<String> {
+    let answer = match security {
+        Security::Plain => connect(addr).and_then(|mut stream| ask(&mut stream, addr)),
+        Security::Tls => ask_over_tls(addr, wants_certificate),
+    }?;
+    Ok(answer.split(' ').nth(1).unwrap_or_default().to_owned())
 }
 
 /// An address that stands for all of this machine's is asked on loopback.

@@ -99,6 +99,29 @@ impl TlsSettings {
     }
 }
 
+/// What the files held at one time, not checked yet.
+#[derive(Debug)]
+pub struct Reading {
+    builder: TlsBuilder,
+    development: Option<Arc<DevelopmentCertificate>>,
+}
+
+impl Reading {
+    /// The SHA-256 of it.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.builder.digest()
+    }
+
+    /// Checks it.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn check(self) -> Result<Certificates, TlsError> {
+        Ok(Certificates { tls: self.builder.build()?, development: self.development })
+    }
+}
+
 /// What was read. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Certificates {
@@ -113,6 +136,14 @@ impl Certificates {
     /// # Errors
     /// What is wrong.
     pub fn load(settings: &TlsSettings, present: Option<&Self>) -> Result<Option<Self>, TlsError> {
+        Self::read(settings, present)?.map(Reading::check).transpose()
+    }
+
+    /// Reads all files, likewise. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// There is no randomness for a development certificate. A file that cannot be read is a mistake of the check.
+    pub fn read(settings: &TlsSettings, present: Option<&Self>) -> Result<Option<Reading>, TlsError> {
         if !settings.is_on() {
             return Ok(None);
         }
@@ -122,8 +153,7 @@ impl Certificates {
             (true, Some(kept)) => Some(kept),
             (true, None) => Some(Arc::new(DevelopmentCertificate::generate()?)),
         };
-        let tls = settings.builder(development.as_deref()).build()?;
-        Ok(Some(Self { tls, development }))
+        Ok(Some(Reading { builder: settings.builder(development.as_deref()).read(), development }))
     }
 
     /// Whether there is a development certificate that is about to expire.
@@ -131,12 +161,6 @@ impl Certificates {
     pub fn is_development_over(&self) -> bool {
         let ends = |certificate: &CertificateInfo| certificate.not_after() - unix_now() < DEV_RENEWED_S;
         self.development.is_some() && self.tls.certificates().iter().any(ends)
-    }
-
-    /// The SHA-256 of what the files hold now.
-    #[must_use]
-    pub fn digest_now(&self, settings: &TlsSettings) -> [u8; 32] {
-        settings.builder(self.development.as_deref()).digest()
     }
 
     /// What should be seen to, a sentence each.

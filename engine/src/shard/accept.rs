@@ -27,7 +27,7 @@ use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::proxy_protocol::{self, Proxied};
 use crate::net::tls::session::{NOT_SPOKEN, TURNED_AWAY, is_client_hello};
-use crate::net::tls::{ClientCertificate, Security, TlsSession};
+use crate::net::tls::{Security, TlsSession};
 use crate::ws::deflate::{self, Agreed, MalformedOffer};
 use crate::ws::handshake::{
     HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
@@ -240,7 +240,7 @@ impl<H: Handler> Shard<H> {
         }
         self.core.watch_upgrade(slot, request);
         let tls = &self.core.connections[slot as usize].tls;
-        let certificate = tls.as_ref().and_then(|tls| ClientCertificate::from_der(tls.peer_certificate()?));
+        let certificate = tls.as_ref().and_then(|tls| self.core.shared.certificate(tls));
         let (id, is_tls) = (Some(self.core.id(slot)), tls.is_some());
         let upgrade = Upgrade { request: *request, peer: client, local, id, is_tls, certificate: certificate.as_ref() };
         match catch_unwind(AssertUnwindSafe(|| self.handler.upgrade(&upgrade))) {
@@ -302,8 +302,7 @@ pub fn begin_tls(shared: &Shared, security: Security) -> Result<Option<Box<TlsSe
         return Ok(None);
     }
     let tls = shared.tls.load();
-    let tls = tls.as_ref().ok_or("there is no certificate to be shown")?;
-    TlsSession::new(tls.config()).map(|session| Some(Box::new(session))).map_err(|error| error.to_string())
+    tls.as_ref().ok_or("there is no certificate to be shown")?.begin().map(Some)
 }
 
 /// What becomes of a request.

@@ -28,7 +28,7 @@ use crate::metrics::{Count, ShardMetrics, TlsHandshakes};
 use crate::net::addresses::Addresses;
 use crate::net::handover::{self, Handover, HandoverSender};
 use crate::net::takeover::Holding;
-use crate::net::tls::Tls;
+use crate::net::tls::{ClientCertificate, Tls, TlsSession};
 use crate::pubsub::encoding::Encodings;
 use crate::pubsub::form::{Deflater, Frames};
 use crate::pubsub::name::NameRules;
@@ -198,6 +198,17 @@ pub struct Seat {
 }
 
 impl Shared {
+    /// What the client of a TLS session has shown of itself, if that still counts.
+    pub fn certificate(&self, session: &TlsSession) -> Option<ClientCertificate> {
+        ClientCertificate::of(session).filter(|certificate| self.trusts(certificate))
+    }
+
+    /// Whether what a client has shown still counts.
+    pub fn trusts(&self, certificate: &ClientCertificate) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        certificate.holds(self.tls.load().as_deref(), i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    }
+
     /// Makes what so many shards share, a seat for each of them, and the control plane's end of the handover.
     pub fn new(
         settings: Settings,

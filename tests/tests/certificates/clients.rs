@@ -1,5 +1,7 @@
 //! Certificates of clients: who gets in, as whom, and what that permits.
 
+use std::io::{Read as _, Write as _};
+
 use fanfare_tests::{Server, eventually};
 use serde_json::Value;
 
@@ -98,10 +100,30 @@ fn another_authority_holds_for_all_who_come_from_then_on() {
     let addr = tls_addr(&server);
     let alice = client(&setup.servers, Some(&setup.clients.issue(&["alice"])));
     let mut socket = websocket(addr, &alice, "/topics/news.today").expect("it is let in");
+    // One connection, kept; behind a proxy, as nothing is asked on this machine itself.
+    let mut kept = connect(addr, &alice, "localhost").expect("a handshake");
+    let mut status = || {
+        let head = "GET /api/info HTTP/1.1\r\nHost: localhost\r\nForwarded: for=192.0.2.1\r\n\r\n";
+        kept.write_all(head.as_bytes()).and_then(|()| kept.flush()).expect("sent");
+        let mut answer = Vec::new();
+        // A head, and a body in braces.
+        while !answer.ends_with(b"}") {
+            let mut byte = [0];
+            kept.read_exact(&mut byte).expect("an answer");
+            answer.push(byte[0]);
+        }
+        String::from_utf8_lossy(&answer).split(' ').nth(1).map(str::to_owned)
+    };
+    assert_eq!(status().as_deref(), Some("403"), "it is known who it is");
+    // Another certificate for the server changes nothing of that.
+    setup.files.pair("own", &setup.servers.issue(&["localhost"]));
+    assert_eq!(server.http().post("/api/reload", b"").status, 200);
+    assert_eq!(status().as_deref(), Some("403"));
     let others = Authority::new("others");
     setup.files.write("clients.pem", &others.pem);
     let answer = server.http().post("/api/reload", b"");
     assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(status().as_deref(), Some("401"), "what it has shown does not count any more");
     // The same client, with whatever it has kept of its last session.
     assert!(request(addr, &alice, "/healthz", "").is_err());
     let bob = client(&setup.servers, Some(&others.issue(&["bob"])));

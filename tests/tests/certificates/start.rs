@@ -201,3 +201,24 @@ fn health_is_asked_over_tls_whatever_the_certificate_and_whatever_is_asked_of_cl
     let (status, _, stderr) = run_to_end("fanfare", &flags);
     assert_eq!(status.code(), Some(0), "{stderr}");
 }
+
+#[test]
+fn health_does_not_mind_that_the_running_server_speaks_what_was_configured_before() {
+    let (files, authority) = (Files::new(), Authority::new("test"));
+    let own = files.pair("own", &authority.issue(&["localhost"])).to_vec();
+    let ca = ["--tls-client-ca".to_owned(), files.write("ca.pem", &authority.pem)];
+    let health = |addr: std::net::SocketAddr, more: &[String]| {
+        let listen = format!("--listen={addr}");
+        let flags: Vec<&str> = ["--health", &listen].into_iter().chain(more.iter().map(String::as_str)).collect();
+        let (status, _, stderr) = run_to_end("fanfare", &flags);
+        (status.code(), stderr)
+    };
+    for more in [own.clone(), [own.as_slice(), &ca].concat()] {
+        let server = server(&more);
+        let plain = server.addrs()[0];
+        let (secure, expected) = (tls_addr(&server), (Some(0), String::new()));
+        assert_eq!((health(secure, &[]), health(plain, &more)), (expected.clone(), expected));
+        drop(server);
+        assert_eq!((health(secure, &[]).0, health(plain, &more).0), (Some(1), Some(1)));
+    }
+}

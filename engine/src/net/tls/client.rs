@@ -14,6 +14,8 @@ use x509_parser::prelude::FromDer as _;
 use super::error::{Problem, TlsError};
 use super::identity::{Contents, certificates};
 use super::name::{common_name, rfc4514};
+use super::session::TlsSession;
+use super::{Digest, Tls};
 
 /// Whether clients are asked for a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +77,8 @@ pub struct ClientCertificate {
     uris: Vec<String>,
     serial: String,
     not_after: i64,
+    has_common_name: bool,
+    trust: Digest,
 }
 
 impl ClientCertificate {
@@ -93,6 +97,8 @@ impl ClientCertificate {
             uris: Vec::new(),
             serial: hex(certificate.raw_serial()),
             not_after: certificate.validity().not_after.timestamp(),
+            has_common_name: certificate.subject().iter_common_name().next().is_some(),
+            trust: Digest::default(),
         };
         for name in alternatives.iter().flat_map(|extension| &extension.value.general_names) {
             match name {
@@ -103,6 +109,29 @@ impl ClientCertificate {
             }
         }
         rest.is_empty().then_some(this)
+    }
+
+    /// What the client of a session has shown.
+    pub(crate) fn of(session: &TlsSession) -> Option<Self> {
+        Self::from_der(session.peer_certificate()?).map(|own| own.verified_by(session.trust()))
+    }
+
+    /// Notes by which authorities it was verified.
+    pub(super) fn verified_by(self, trust: Digest) -> Self {
+        Self { trust, ..self }
+    }
+
+    /// Whether it still says who somebody is, at this time in seconds since 1970: sessions go on after a certificate has
+    /// expired, and after others are verified by other authorities.
+    pub(crate) fn holds(&self, tls: Option<&Tls>, now: i64) -> bool {
+        now <= self.not_after && tls.is_some_and(|tls| tls.trust() == self.trust)
+    }
+
+    /// Whether its subject has a common name, even one that cannot be read: then
+    /// [`common_name`](Self::common_name) is none.
+    #[must_use]
+    pub fn has_common_name(&self) -> bool {
+        self.has_common_name
     }
 
     /// Its subject as text, the most specific part first (RFC 4514): `CN=alice,O=Example\, Inc.`. Empty if it has none.

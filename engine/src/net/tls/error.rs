@@ -101,6 +101,12 @@ impl TlsError {
         &self.input
     }
 
+    /// Whether the very same files may do at another time: what is wrong with them is their dates, or not with them at all.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self.problem, Problem::Worse { .. } | Problem::Internal(_))
+    }
+
     /// What is wrong.
     #[cfg(test)]
     pub(super) fn problem(&self) -> &Problem {

@@ -35,6 +35,8 @@ pub enum Input {
     File(PathBuf),
     /// Memory; what it is called in messages.
     Memory(&'static str, Arc<[u8]>),
+    /// A file as it was.
+    Read(Arc<Result<Contents, TlsError>>),
 }
 
 impl std::fmt::Debug for Input {
@@ -45,6 +47,7 @@ impl std::fmt::Debug for Input {
 }
 
 /// What an input holds.
+#[derive(Clone)]
 pub struct Contents {
     pub name: String,
     pub bytes: Vec<u8>,
@@ -59,6 +62,9 @@ impl Input {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Memory(name, _) => (*name).to_owned(),
+            Self::Read(read) => {
+                read.as_ref().as_ref().map_or_else(TlsError::input, |contents| &contents.name).to_owned()
+            }
         }
     }
 
@@ -71,6 +77,7 @@ impl Input {
         let path = match self {
             Self::File(path) => path,
             Self::Memory(_, bytes) => return Ok(Contents { name, bytes: bytes.to_vec(), is_open: false }),
+            Self::Read(read) => return read.as_ref().clone(),
         };
         let unreadable = |error: &io::Error| {
             let is_denied = error.kind() == io::ErrorKind::PermissionDenied;

@@ -101,6 +101,7 @@ struct Shown {
     open_keys: Vec<String>,
     client_auth: ClientAuth,
     digest: Digest,
+    trust: Digest,
 }
 
 /// The SHA-256 of all that something was read from.
@@ -159,24 +160,53 @@ impl Tls {
         times.chain(keys).collect()
     }
 
-    /// Whether it may take the place of another while that is in use: a certificate that does not hold must not replace one
-    /// of the same name that does.
+    /// Whether it may take the place of another while that is in use: no name for which there is a certificate that holds must
+    /// get one that does not. Certificates without names are compared with those at the same place.
     ///
     /// # Errors
-    /// Which certificate it is.
+    /// Which certificate it is. [`TlsError::is_passing`] then: the answer is another one when the times have come.
     pub fn may_replace(&self, present: &Self, now: i64) -> Result<(), TlsError> {
-        let holds = |tls: &Self, name: &String| {
-            let mut all = tls.certificates().iter();
-            all.any(|certificate| certificate.lapse(now).is_none() && certificate.names().contains(name))
+        let holds = |certificate: &CertificateInfo| certificate.lapse(now).is_none();
+        if self.certificates().iter().all(holds) {
+            return Ok(());
+        }
+        let worse = |name: &str, next: &CertificateInfo| {
+            let lapse = next.lapse(now)?;
+            Some(TlsError::new(next.input(), Problem::Worse { name: name.to_owned(), lapse }))
         };
-        for certificate in self.certificates() {
-            let Some(lapse) = certificate.lapse(now) else { continue };
-            if let Some(name) = certificate.names().iter().find(|name| holds(present, name) && !holds(self, name)) {
-                let name = name.clone();
-                return Err(TlsError::new(certificate.input(), Problem::Worse { name, lapse }));
+        for name in present.certificates().iter().chain(self.certificates()).flat_map(CertificateInfo::names) {
+            let (old, new) = (present.shown_for(name), self.shown_for(name));
+            if old.into_iter().any(holds)
+                && !new.iter().copied().any(holds)
+                && let Some(error) = new.first().and_then(|next| worse(name, next))
+            {
+                return Err(error);
+            }
+        }
+        // Those without names are told by their place.
+        for (old, next) in present.certificates().iter().zip(self.certificates()) {
+            if (old.names().is_empty() || next.names().is_empty())
+                && holds(old)
+                && let Some(error) = worse(old.name(), next)
+            {
+                return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// Those that clients are shown who ask for a name and can check all of them, as [`resolver`] has it; for a wildcard those
+    /// who ask for one of its names that is nowhere else. None for names that get the first one.
+    fn shown_for(&self, name: &str) -> Vec<&CertificateInfo> {
+        let of = |wanted: &str| {
+            let all = self.certificates().iter();
+            all.filter(|certificate| certificate.names().iter().any(|own| own == wanted)).collect::<Vec<_>>()
+        };
+        let exact = of(name);
+        match name.split_once('.') {
+            Some((_, parent)) if exact.is_empty() => of(&format!("*.{parent}")),
+            _ => exact,
+        }
     }
 
     /// The SHA-256 of all it was read from, see [`TlsBuilder::digest`].
@@ -185,7 +215,20 @@ impl Tls {
         self.contents.digest
     }
 
+    /// The SHA-256 of the authorities that certificates of clients are verified by: those verified by others do not count
+    /// any more. The same for all that ask for none.
+    pub(crate) fn trust(&self) -> Digest {
+        self.contents.trust
+    }
+
+    /// The server's side of a connection that begins.
+    pub(crate) fn begin(&self) -> Result<Box<TlsSession>, String> {
+        let session = TlsSession::new(&self.config).map_err(|error| error.to_string())?;
+        Ok(Box::new(session.trusting(self.trust())))
+    }
+
     /// What a handshake is begun with.
+    #[cfg(test)]
     pub(crate) fn config(&self) -> &Arc<ServerConfig> {
         &self.config
     }
@@ -267,6 +310,15 @@ impl TlsBuilder {
         digest(read.iter().map(|read| read.as_ref().map(|contents| contents.bytes.as_slice())))
     }
 
+    /// The same with all files as they are now: what [`digest`](Self::digest) and [`build`](Self::build) say of it they say of
+    /// the same bytes, whatever becomes of the files. One that cannot be read is a mistake of `build` still.
+    #[must_use]
+    pub fn read(mut self) -> Self {
+        let inputs = self.pairs.iter_mut().flat_map(|(chain, key)| [chain, key]).chain(&mut self.authorities);
+        inputs.for_each(|input| *input = Input::Read(Arc::new(input.read())));
+        self
+    }
+
     /// Reads and checks all of it.
     ///
     /// # Errors
@@ -287,13 +339,15 @@ impl TlsBuilder {
         let (pairs, authorities) = read.split_at(self.pairs.len() * 2);
         let identities =
             pairs.chunks(2).map(|pair| Identity::new(&pair[0], &pair[1])).collect::<Result<Vec<_>, _>>()?;
+        let asked = authorities.first().filter(|_| auth != ClientAuth::None);
         let contents = Shown {
             certificates: identities.iter().map(|identity| identity.info.clone()).collect(),
             open_keys: pairs.iter().skip(1).step_by(2).filter(|key| key.is_open).map(|key| key.name.clone()).collect(),
             client_auth: auth,
             digest: digest(read.iter().map(|contents| Ok(contents.bytes.as_slice()))),
+            trust: digest(asked.iter().map(|contents| Ok(contents.bytes.as_slice()))),
         };
-        let config = self.config(&identities, authorities.first().filter(|_| auth != ClientAuth::None))?;
+        let config = self.config(&identities, asked)?;
         Ok(Tls { config: Arc::new(config), contents: Arc::new(contents) })
     }
 

@@ -51,20 +51,22 @@ impl Resolver {
         this
     }
 
-    /// Those for a name: by itself, or else as one label before a parent.
-    fn candidates(&self, name: Option<&str>) -> &[usize] {
-        let Some(name) = name else { return &self.default };
+    /// Those for a name: by itself, and then as one label before a parent; never none.
+    fn candidates(&self, name: Option<&str>) -> [&[usize]; 2] {
+        let Some(name) = name else { return [&self.default, &[]] };
         let name = name.trim_end_matches('.').to_ascii_lowercase();
-        let by_wildcard = || self.wildcard.get(name.split_once('.')?.1);
-        self.exact.get(&name).or_else(by_wildcard).map_or(&self.default, |positions| positions.as_slice())
+        let exact = self.exact.get(&name).map(Vec::as_slice).unwrap_or_default();
+        let wildcard = name.split_once('.').and_then(|(_, parent)| self.wildcard.get(parent));
+        let wildcard = wildcard.map(Vec::as_slice).unwrap_or_default();
+        if exact.is_empty() && wildcard.is_empty() { [&self.default, &[]] } else { [exact, wildcard] }
     }
 
     /// The first of them that the client can check, in the order they were given.
     pub(super) fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        let candidates = self.candidates(name);
+        let candidates = || self.candidates(name).into_iter().flatten();
         let can_check = |at: &&usize| self.all[**at].key.choose_scheme(schemes).is_some();
         // If it can check none, the handshake ends with an alert that says so.
-        let chosen = candidates.iter().find(can_check).or(candidates.first())?;
+        let chosen = candidates().find(can_check).or(candidates().next())?;
         Some(Arc::clone(&self.all[*chosen]))
     }
 }

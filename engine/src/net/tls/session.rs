@@ -11,6 +11,8 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus};
 use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use super::Digest;
+
 /// The most plaintext that is encrypted before the socket has taken what was encrypted earlier, in bytes.
 pub const AHEAD_MAX: usize = 64 << 10;
 /// A fatal alert `internal_error` (RFC 8446 section 6.2) for whoever is turned away before anything is agreed.
@@ -75,6 +77,8 @@ impl From<Error> for TlsFailure {
 /// The server's side of one TLS connection.
 pub struct TlsSession {
     connection: UnbufferedServerConnection,
+    /// By which authorities it verifies the client, see [`Tls::trust`](super::Tls).
+    trust: Digest,
     /// What has come of messages that are not complete.
     held: Vec<u8>,
     /// How much of it is whole records, which rustls has seen and may have changed in place.
@@ -105,6 +109,7 @@ impl TlsSession {
     pub fn new(config: &Arc<ServerConfig>) -> Result<Self, TlsFailure> {
         Ok(Self {
             connection: UnbufferedServerConnection::new(Arc::clone(config))?,
+            trust: Digest::default(),
             held: Vec::new(),
             held_seen: 0,
             kept: Vec::new(),
@@ -350,6 +355,19 @@ impl TlsSession {
     #[cfg(test)]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.connection.alpn_protocol()
+    }
+
+    /// Notes by which authorities it verifies the client.
+    #[must_use]
+    pub fn trusting(mut self, trust: Digest) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// By which authorities it verifies the client.
+    #[must_use]
+    pub fn trust(&self) -> Digest {
+        self.trust
     }
 
     /// The client's certificate, in DER, if it has shown one. It has been verified.

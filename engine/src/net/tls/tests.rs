@@ -231,6 +231,26 @@ fn what_does_not_hold_does_not_replace_what_does() {
     assert_eq!(refused(&make(&[(&["c.example"], -1)]), &good), None, "it replaces nothing");
     assert_eq!(refused(&make(&[(&["b.example"], -1)]), &make(&[(&["b.example"], -2)])), None, "both are expired");
     assert_eq!(refused(&make(&[(&["b.example"], -1), (&["b.example"], 1)]), &good), None, "another one holds");
+    // As they are shown: a wildcard is for its names, and one of a name itself goes before it.
+    let wildcard = make(&[(&["*.example.com"], 90)]);
+    let expired = make(&[(&["www.example.com"], -1)]);
+    assert!(matches!(refused(&expired, &wildcard), Some(Problem::Worse { name, .. }) if name == "www.example.com"));
+    assert!(refused(&make(&[(&["www.example.com"], -1), (&["*.example.com"], 1)]), &wildcard).is_some());
+    assert!(refused(&make(&[(&["*.example.com"], -1)]), &make(&[(&["www.example.com"], 1)])).is_some());
+    // Those without names by their place.
+    let nameless = |days: i64| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::OrganizationName, "Example");
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(30);
+        params.not_after = OffsetDateTime::now_utc() + Duration::days(days);
+        let key = KeyPair::generate().unwrap();
+        let chain = params.self_signed(&key).unwrap().pem();
+        Tls::from_pem(chain.as_bytes(), key.serialize_pem().as_bytes()).unwrap()
+    };
+    assert!(nameless(1).certificates()[0].names().is_empty());
+    assert!(refused(&nameless(-1), &nameless(1)).is_some() && refused(&nameless(-1), &good).is_some());
+    assert_eq!((refused(&nameless(2), &nameless(1)), refused(&nameless(-1), &nameless(-2))), (None, None));
 }
 
 // ---- handshakes ---------------------------------------------------------------
@@ -387,6 +407,46 @@ fn of_two_for_one_name_it_is_the_one_that_the_client_can_check() {
         assert_eq!(kind(Some(rustls::CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256), name), "RSA");
         assert_eq!(kind(Some(rustls::CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256), name), "ECDSA");
     }
+}
+
+#[test]
+fn an_exact_name_does_not_hide_a_wildcard_that_the_client_can_check() {
+    let authority = Authority::new("ca");
+    let rsa = KeyPair::from_pem(std::str::from_utf8(fixture!("rsa.pkcs8")).unwrap()).unwrap();
+    let identities = [
+        authority.issue(&["first.example"], 9),
+        authority.issue_with(&["*.b.example"], 9, rsa),
+        authority.issue(&["x.b.example"], 9),
+    ];
+    let read = |(chain, key): &(String, String)| {
+        let contents = |text: &String| Contents { name: String::new(), bytes: text.clone().into(), is_open: false };
+        Identity::new(&contents(chain), &contents(key)).unwrap()
+    };
+    let identities = identities.iter().map(read).collect::<Vec<_>>();
+    let resolver = Resolver::new(&identities);
+    let shown = |schemes: &[SignatureScheme]| {
+        let chosen = resolver.choose(Some("x.b.example"), schemes).unwrap();
+        identities.iter().position(|own| Arc::ptr_eq(&own.key, &chosen)).unwrap()
+    };
+    let (ecdsa, rsa) = (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
+    assert_eq!((shown(&[rsa, ecdsa]), shown(&[rsa]), shown(&[])), (2, 1, 2));
+}
+
+#[test]
+fn what_a_client_has_shown_counts_until_its_end_and_by_the_same_authorities() {
+    let (own, other) = (Authority::new("own"), Authority::new("other"));
+    let server = own.issue(&["a.example"], 9);
+    let tls = |pem: Option<&str>| {
+        let builder = Tls::builder().certificate_pem(server.0.as_bytes(), server.1.as_bytes());
+        let builder = pem.into_iter().fold(builder, |builder, pem| builder.client_authorities_pem(pem.as_bytes()));
+        builder.build().unwrap()
+    };
+    let asking = tls(Some(&own.pem));
+    let shown = own.issue(&["alice"], 9);
+    let shown = ClientCertificate::from_der(&tls_certificate(shown.0.as_bytes())).unwrap().verified_by(asking.trust());
+    assert!(shown.holds(Some(&asking), now()) && !shown.holds(Some(&asking), shown.not_after() + 1));
+    assert!(shown.holds(Some(&tls(Some(&own.pem))), now()), "others for the server, the same for clients");
+    assert!(![Some(&tls(Some(&other.pem))), Some(&tls(None)), None].into_iter().any(|tls| shown.holds(tls, now())));
 }
 
 fn tls_certificate(pem: &[u8]) -> CertificateDer<'static> {

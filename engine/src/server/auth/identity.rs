@@ -55,17 +55,22 @@ impl Identity {
         }
     }
 
-    /// Who has shown a certificate that was verified: somebody of the role `default`, called by its common name, or else by
-    /// the first DNS name, mail address or URI it is for. One that is called by none of them has no name, but is somebody.
+    /// Who has shown a certificate that was verified: somebody of the role `default`, called by its common name, or, if it has
+    /// none, by the first DNS name, mail address or URI it is for. One that is called by none of them has no name, but is
+    /// somebody. So has one whose common name is of no use: authorities may check that one and leave the others to whoever
+    /// asks, who must not choose what he is called by spoiling it.
     #[must_use]
     pub fn of_certificate(certificate: &ClientCertificate, roles: &[Role]) -> Self {
         let alternatives = [certificate.dns_names(), certificate.email_addresses(), certificate.uris()];
-        let mut names =
-            certificate.common_name().into_iter().chain(alternatives.into_iter().flatten().map(String::as_str));
         // As of tokens: so it can be shown, and be part of a topic.
         let is_name =
             |name: &&str| (1..=SUBJECT_BYTES_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
-        let subject = names.find(is_name).map(str::to_owned);
+        let subject = if certificate.has_common_name() {
+            certificate.common_name().filter(is_name)
+        } else {
+            alternatives.into_iter().flatten().map(String::as_str).find(is_name)
+        };
+        let subject = subject.map(str::to_owned);
         Self::new(Claims { subject, ..Claims::default() }, roles, 0)
     }
 

@@ -203,18 +203,24 @@ impl Auth {
         }
     }
 
-    /// Who it is that has shown a certificate in the TLS handshake; none without one. Permissions are those of the role
+    /// Who it is that has shown a certificate in the TLS handshake; none without one, or after its end: a connection may go on
+    /// for longer. Permissions are those of the role
     /// `default`, as with a token that claims nothing but its subject.
     #[must_use]
     pub fn by_certificate(&self, state: &State, certificate: Option<&ClientCertificate>) -> Option<Arc<Identity>> {
         let certificate = certificate.filter(|_| state.settings.client_certificates)?;
+        // It holds up to and including that second.
+        let end = u64::try_from(certificate.not_after()).ok()?;
+        if end < now_s() {
+            return None;
+        }
         // Told from tokens, which have one part.
         let fingerprint = Fingerprint::of(&[Some(b"certificate"), Some(certificate.der())]);
         if let Some(identity) = state.known.get(&fingerprint, now_s()) {
             return Some(identity);
         }
         let identity = Arc::new(Identity::of_certificate(certificate, &state.settings.roles));
-        state.known.put(fingerprint, &identity, u64::try_from(certificate.not_after()).unwrap_or_default());
+        state.known.put(fingerprint, &identity, end);
         Some(identity)
     }
 

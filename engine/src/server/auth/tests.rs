@@ -555,9 +555,9 @@ fn who_shows_a_certificate_goes_by_its_common_name_or_else_by_another() {
     for (certificate, subject) in [
         (certificate(Some("alice"), &["a.example"]), Some("alice")),
         (certificate(None, &["a.example", "b.example"]), Some("a.example")),
-        (certificate(Some(""), &["a.example"]), Some("a.example")),
-        (certificate(Some("a\nb"), &["a.example"]), Some("a.example")),
-        (certificate(Some(&long), &[]), None),
+        (certificate(Some(""), &["a.example"]), None),
+        (certificate(Some("a\nb"), &["a.example"]), None),
+        (certificate(Some(&long), &["a.example"]), None),
         (certificate(None, &[]), None),
     ] {
         let identity = found(&certificate);
@@ -569,4 +569,14 @@ fn who_shows_a_certificate_goes_by_its_common_name_or_else_by_another() {
     let off = Auth::new(&AuthSettings::default()).unwrap();
     assert!(off.by_certificate(&off.state(), Some(&certificate(Some("alice"), &[]))).is_none());
     assert!(auth.by_certificate(&auth.state(), None).is_none());
+}
+
+#[test]
+fn a_certificate_that_has_expired_is_nobody_s() {
+    let mut params = rcgen::CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+    params.not_after = time::OffsetDateTime::now_utc() - time::Duration::seconds(2);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let expired = crate::ClientCertificate::from_der(params.self_signed(&key).unwrap().der()).unwrap();
+    let auth = Auth::new(&AuthSettings { client_certificates: true, ..AuthSettings::default() }).unwrap();
+    assert!(auth.by_certificate(&auth.state(), Some(&expired)).is_none());
 }

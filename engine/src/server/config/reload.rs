@@ -140,7 +140,9 @@ impl Reloads {
             Err(refused) => {
                 self.counts.refused.fetch_add(1, Ordering::Relaxed);
                 if refused.mistakes().iter().any(Mistake::is_of_tls) {
-                    self.note_refused(&present);
+                    // Counted, and nothing more: which files, and what was in them when they were read, is not known here.
+                    // So the next look says it again if it is about those that are in use.
+                    self.counts.tls_refused.fetch_add(1, Ordering::Relaxed);
                 }
                 for mistake in refused.mistakes() {
                     tracing::error!("{mistake}");

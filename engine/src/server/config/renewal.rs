@@ -25,6 +25,8 @@ pub struct Watched {
     unsettled: Option<[u8; 32]>,
     /// What was refused, and is not tried again until it is something else.
     refused: Option<[u8; 32]>,
+    /// What was refused for now, as its dates are not right: that is said once, and it is tried again each time.
+    waiting: Option<[u8; 32]>,
 }
 
 /// What a look has shown.
@@ -76,37 +78,63 @@ impl Reloads {
     /// Looks whether the files of certificates and keys have changed, and puts what they hold now in place. Blocks for as long
     /// as reading them takes; not for a shard.
     pub fn look_at_certificates(&self, engine: &EngineHandle) -> Look {
+        self.look_at(engine, unix_now())
+    }
+
+    /// The same at this time, in seconds since 1970.
+    fn look_at(&self, engine: &EngineHandle, now: i64) -> Look {
+        // Read without the lock: files that do not answer must not keep a reload waiting.
+        let (settings, shown) = {
+            let present = self.present.lock();
+            let Some(shown) = present.certificates.clone() else { return Look::Same };
+            (present.tls.clone(), shown)
+        };
+        let reading = Certificates::read(&settings, Some(&shown));
         let mut present = self.present.lock();
-        let Some(shown) = present.certificates.clone() else { return Look::Same };
+        let is_present = |own: &Certificates| own.tls.digest() == shown.tls.digest();
+        if present.tls != settings || !present.certificates.as_ref().is_some_and(is_present) {
+            // It was not these files that should have been read, or they have been compared by a reload.
+            return Look::Unsettled;
+        }
+        let reading = match reading {
+            Ok(Some(reading)) => reading,
+            Ok(None) => return Look::Same,
+            Err(error) => {
+                tracing::error!("the development certificate cannot be made anew: {error}");
+                return Look::Same;
+            }
+        };
         let mut watched = self.watched.lock();
-        let digest = shown.digest_now(&present.tls);
-        let is_over = shown.is_development_over();
-        if digest == shown.tls.digest() && !is_over {
+        let digest = reading.digest();
+        if digest == shown.tls.digest() {
             *watched = Watched::default();
             return Look::Same;
         }
         if watched.refused == Some(digest) {
             return Look::Same;
         }
-        if watched.unsettled != Some(digest) && !is_over {
+        let is_new = watched.unsettled != Some(digest) && watched.waiting != Some(digest);
+        if is_new && !shown.is_development_over() {
             watched.unsettled = Some(digest);
             return Look::Unsettled;
         }
         watched.unsettled = None;
-        let loaded = Certificates::load(&present.tls, Some(&shown)).and_then(|loaded| {
-            loaded.map(|next| next.tls.may_replace(&shown.tls, unix_now()).map(|()| next)).transpose()
-        });
-        match loaded {
+        let checked = reading.check().and_then(|next| next.tls.may_replace(&shown.tls, now).map(|()| next));
+        match checked {
             Ok(next) => {
-                if let Some(next) = &next {
-                    tracing::info!("new certificates: {} -> {}", shown.summary(), next.summary());
-                    self.show(next, engine);
-                }
-                present.certificates = next;
+                tracing::info!("new certificates: {} -> {}", shown.summary(), next.summary());
+                self.show(&next, engine);
+                present.certificates = Some(next);
+                *watched = Watched::default();
                 Look::Replaced
             }
             Err(error) => {
-                watched.refused = Some(digest);
+                let is_told = watched.waiting == Some(digest);
+                let note = Some(digest);
+                (watched.waiting, watched.refused) = if error.is_passing() { (note, None) } else { (None, note) };
+                if is_told {
+                    return Look::Same;
+                }
                 self.counts.tls_refused.fetch_add(1, Ordering::Relaxed);
                 let mistake = present.tls_mistake(&error);
                 tracing::error!("the certificates stay as they are, as the new ones cannot be used: {mistake}");
@@ -127,14 +155,6 @@ impl Reloads {
     fn warn_of_certificates(&self) {
         if let Some(shown) = self.shown.load_full() {
             shown.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
-        }
-    }
-
-    /// A reload was refused for certificates: that need not be said again when they are looked at next.
-    pub(super) fn note_refused(&self, present: &Config) {
-        self.counts.tls_refused.fetch_add(1, Ordering::Relaxed);
-        if let Some(shown) = &present.certificates {
-            self.watched.lock().refused = Some(shown.digest_now(&present.tls));
         }
     }
 }
@@ -180,3 +200,7 @@ pub(super) fn settle(
     }
     Ok(Some(new.clone()))
 }
+
+#[cfg(test)]
+#[path = "renewal_tests.rs"]
+mod tests;
