@@ -44,6 +44,18 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What an entry keeps in memory, counted by somebody else.
+fn held(entry: &Entry) -> usize {
+    match &entry.frame {
+        Frame::Shared(publication, form) => {
+            let raw = publication.encoded(Form::default()).len() + publication.key().map_or(0, str::len);
+            raw.max(publication.encoded(*form).len())
+        }
+        Frame::Own(bytes) => bytes.len(),
+        Frame::Hole => 0,
+    }
+}
+
 struct Queue {
     outbound: Outbound,
     topics: Vec<Arc<Topic>>,
@@ -190,14 +202,18 @@ impl Queue {
         let queued = entries.clone().filter(|entry| matches!(entry.kind, Kind::Live { .. } | Kind::Replay { .. }));
         assert_eq!(sum.queued, queued.count() as u64, "what is counted as queued is there");
         assert_eq!(self.outbound.messages(), entries.clone().count());
-        let bytes: usize = entries.map(|entry| entry.bytes().len()).sum();
+        let bytes: usize = entries.clone().map(held).sum();
         assert_eq!(self.outbound.bytes(), bytes - self.outbound.written);
+        let control: usize = entries.clone().filter(|entry| entry.kind == Kind::Control).map(held).sum();
+        assert!(self.outbound.bytes() <= BOUNDS.bytes + control, "whatever is compressed of it");
         assert_eq!(self.outbound.holes, self.outbound.entries.iter().filter(|entry| entry.is_hole()).count());
         assert!(
             self.outbound.entries.len() <= 2 * self.outbound.messages() + 2 * HOLES_MAX + 2,
             "dropping does not grow the queue"
         );
-        for lane in &self.outbound.lanes {
+        for (index, lane) in self.outbound.lanes.iter().enumerate() {
+            let own = entries.clone().filter(|entry| entry.kind == Kind::Live { lane: index as u32 });
+            assert_eq!((lane.messages, lane.bytes), (own.clone().count(), own.map(held).sum::<usize>()));
             let settings = lane.topic.settings();
             assert!(lane.messages <= settings.pending_messages.max(1) + 1, "half-written ones come on top");
             assert!(lane.messages <= 1 || lane.bytes <= settings.pending_bytes + 400);
@@ -319,6 +335,21 @@ fn conflate_is_cheap_and_bounded_however_long_the_reader_stalls() {
         queue.apply(Op::Publish(0, 10, Some((round % 4) as u8)));
     }
     assert_eq!(queue.outbound.messages(), 5);
+}
+
+#[test]
+fn what_is_compressed_to_nothing_counts_as_what_it_keeps() {
+    let mut queue = Queue::new([1, 1, 1], 100, 2000, 0);
+    queue.apply(Op::Encode(Form { window: Some(crate::ws::deflate::Window::MAX), ..Form::default() }, 3, 0));
+    (0..20).for_each(|_| queue.apply(Op::Publish(0, 500, None)));
+    assert_eq!(offsets(&queue), [18, 19, 20], "so many are held, though all of them are some bytes on the wire");
+    // A topic's share is of the same bytes as the whole, which three topics would exceed.
+    (0..20).for_each(|n| queue.apply(Op::Publish(1 + n % 2, 500, None)));
+    assert!(queue.outbound.bytes() > 3000);
+    queue.apply(Op::Write(20));
+    queue.apply(Op::Write(100_000));
+    assert_eq!(queue.outbound.bytes(), 0);
+    queue.check_wire();
 }
 
 #[test]
