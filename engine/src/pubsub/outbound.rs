@@ -19,7 +19,7 @@ use smallvec::SmallVec;
 
 use super::form::Form;
 use super::publication::Publication;
-use super::settings::DeliveryPolicy;
+use super::settings::{DeliveryPolicy, TopicSettings};
 use super::tally::DropReason;
 use super::topic::Topic;
 
@@ -192,6 +192,31 @@ impl Outbound {
         self.bytes() + bytes <= bounds.bytes && self.messages < bounds.messages
     }
 
+    /// Whether nothing more for this connection alone would be taken, however short.
+    #[must_use]
+    pub fn is_at(&self, bounds: Bounds) -> bool {
+        !self.is_empty() && !self.fits(1, bounds)
+    }
+
+    /// Whether a publication that holds so many bytes needs room to be made for it.
+    fn is_full(&self, share: Option<&Lane>, settings: &TopicSettings, size: usize, bounds: Bounds) -> bool {
+        let is_lane_full = share.is_some_and(|share| {
+            share.messages >= settings.pending_messages
+                || (share.messages > 0 && share.bytes + size > settings.pending_bytes)
+        });
+        is_lane_full || (!self.is_empty() && !self.fits(size, bounds))
+    }
+
+    /// Whether a publication would not be queued, whatever frame is made of it: there is no need to make one then.
+    #[must_use]
+    pub fn refuses(&self, topic: &Topic, publication: &Publication, bounds: Bounds) -> bool {
+        let settings = topic.settings();
+        let makes_no_room = matches!(settings.policy, DeliveryPolicy::DropNewest | DeliveryPolicy::Disconnect);
+        let share = self.lanes.iter().find(|lane| lane.topic.id() == topic.id());
+        // What has waited too long may still make room.
+        makes_no_room && settings.pending_age.is_zero() && self.is_full(share, &settings, publication.weight(), bounds)
+    }
+
     fn lane(&mut self, topic: &Arc<Topic>, shard: usize) -> u32 {
         if let Some(lane) = self.lanes.iter().position(|lane| lane.topic.id() == topic.id()) {
             return lane as u32;
@@ -276,11 +301,7 @@ impl Outbound {
             return Enqueued::Overflow;
         }
         loop {
-            let share = &self.lanes[lane as usize];
-            let lane_full = share.messages >= settings.pending_messages
-                || (share.messages > 0 && share.bytes + size > settings.pending_bytes);
-            let full = lane_full || (!self.is_empty() && !self.fits(size, bounds));
-            if !full {
+            if !self.is_full(self.lanes.get(lane as usize), &settings, size, bounds) {
                 break;
             }
             let made_room = match policy {

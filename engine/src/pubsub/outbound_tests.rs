@@ -120,7 +120,6 @@ impl Queue {
         let publication = Publication::new(name, message, &encodings(), self.deflate_min_bytes);
         let mut publication = publication.with_key(key.as_deref());
         publication.sequence(Epoch(1), self.offsets[topic], Now { nanos: self.nanos, unix_ms: 0 }, 1);
-        publication.encode(self.form, &mut self.maker.frames());
         Arc::new(publication)
     }
 
@@ -131,7 +130,12 @@ impl Queue {
                 let nanos = self.nanos;
                 let topic = self.topics[topic].clone();
                 self.offered += 1;
+                let refuses = self.outbound.refuses(&topic, &publication, BOUNDS);
+                if !refuses {
+                    publication.encode(self.form, &mut self.maker.frames());
+                }
                 let outcome = self.outbound.push_live(&topic, 0, &publication, self.form, BOUNDS, nanos);
+                assert!(!refuses || outcome != Enqueued::Queued, "no frame has been made of it");
                 if outcome == Enqueued::Overflow {
                     assert_eq!(topic.settings().policy, DeliveryPolicy::Disconnect);
                     topic.tally(0).discarded.add(1);
@@ -140,6 +144,7 @@ impl Queue {
             }
             Op::Replay(topic, length) => {
                 let publication = self.publication(topic, length, None);
+                publication.encode(self.form, &mut self.maker.frames());
                 let topic = self.topics[topic].clone();
                 let _ = self.outbound.push_replay(&topic, 0, &publication, self.form, BOUNDS);
             }
@@ -350,6 +355,28 @@ fn what_is_compressed_to_nothing_counts_as_what_it_keeps() {
     queue.apply(Op::Write(100_000));
     assert_eq!(queue.outbound.bytes(), 0);
     queue.check_wire();
+}
+
+#[test]
+fn nothing_is_made_of_what_is_refused() {
+    for policy in [0, 2] {
+        let mut queue = Queue::new([policy; 3], 3, 100_000, 0);
+        queue.apply(Op::Encode(Form { window: Some(crate::ws::deflate::Window::MAX), ..Form::default() }, 3, 0));
+        (0..3).for_each(|_| queue.apply(Op::Publish(0, 50, None)));
+        assert_eq!(queue.maker.metrics.deflated_messages.get(), 3);
+        let publication = queue.publication(0, 50, None);
+        assert!(queue.outbound.refuses(&queue.topics[0], &publication, BOUNDS));
+        queue.apply(Op::Publish(0, 50, None));
+        assert_eq!(queue.maker.metrics.deflated_messages.get(), 3);
+    }
+    let mut queue = Queue::new([2; 3], 3, 100_000, 0);
+    let full = Bounds { bytes: 100, messages: 40 };
+    assert!(!queue.outbound.is_at(full), "one message may always wait");
+    queue.apply(Op::Direct(97));
+    assert!(!queue.outbound.is_at(full));
+    queue.apply(Op::Control);
+    assert!(queue.outbound.is_at(full) && !queue.outbound.is_at(BOUNDS));
+    assert!(queue.outbound.is_at(Bounds { bytes: 1000, messages: 2 }));
 }
 
 #[test]
