@@ -222,7 +222,7 @@ pub struct Settings {
     /// with histories and positions, go over to this one, and it ends by itself, without `shutdown_grace`. Default false.
     pub takeover: bool,
     /// Whether permessage-deflate (RFC 7692) is agreed on with clients that offer it. Default false. Connections that have agreed
-    /// keep it when this changes.
+    /// keep it when this changes. Not without a limit in `message_bytes`.
     pub deflate: bool,
     /// Messages with a shorter payload are not compressed, in bytes; of publications, the payload as it was published. Default
     /// 1,024; 0 is without a threshold. A publication keeps to what held when it was published.
@@ -274,6 +274,13 @@ impl Settings {
         ];
         if self.lifetime_jitter_percent > 100 {
             return Err(format!("lifetime_jitter_percent is {}: it must be 0 to 100", self.lifetime_jitter_percent));
+        }
+        if self.deflate && self.message_bytes == 0 {
+            return Err(
+                "message_bytes is 0, and deflate is on: some bytes that come would become as many as their sender \
+                        likes; give message_bytes a limit"
+                    .into(),
+            );
         }
         match bounds.into_iter().find(|(_, value, most)| !(1..=*most).contains(value)) {
             Some((name, value, most)) => Err(format!("{name} is {value}: it must be 1 to {most}")),
@@ -389,6 +396,10 @@ mod tests {
         assert!(settings.check().unwrap_err().contains("1048576"));
         for (level, sound) in [(0, false), (1, true), (9, true), (10, false)] {
             assert_eq!(Settings { deflate_level: level, ..Settings::default() }.check().is_ok(), sound, "{level}");
+        }
+        for (deflate, message_bytes, sound) in [(true, 0, false), (true, 1, true), (false, 0, true)] {
+            let settings = Settings { deflate, message_bytes, ..Settings::default() };
+            assert_eq!(settings.check().is_ok(), sound, "{deflate} {message_bytes}");
         }
         let settings = Settings { lifetime_jitter_percent: 101, ..Settings::default() };
         assert_eq!(settings.check(), Err("lifetime_jitter_percent is 101: it must be 0 to 100".into()));

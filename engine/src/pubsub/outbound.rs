@@ -6,6 +6,9 @@
 //! Invariants: a frame of which a part has been written is the first entry and is never dropped; control frames and replays
 //! are never dropped by a policy; every entry that belongs to a topic is counted in that topic's `queued` exactly as long as
 //! it is here.
+//!
+//! Bounds count what an entry keeps in memory ([`Publication::held`]), which is more than goes to the socket where a publication
+//! is compressed: who reads slowly would else keep a thousand times its bound. Only `written` is of the bytes on the wire.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -16,7 +19,7 @@ use smallvec::SmallVec;
 
 use super::form::Form;
 use super::publication::Publication;
-use super::settings::DeliveryPolicy;
+use super::settings::{DeliveryPolicy, TopicSettings};
 use super::tally::DropReason;
 use super::topic::Topic;
 
@@ -30,7 +33,7 @@ const HOLES_MAX: usize = if cfg!(test) { 4 } else { 64 };
 /// The bounds of a connection's queue as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Bytes, frame headers included.
+    /// Bytes held, frame headers included.
     pub bytes: usize,
     /// Messages.
     pub messages: usize,
@@ -56,6 +59,16 @@ enum Frame {
     Hole,
 }
 
+impl Frame {
+    fn held(&self) -> usize {
+        match self {
+            Self::Shared(publication, form) => publication.held(*form),
+            Self::Own(bytes) => bytes.len(),
+            Self::Hole => 0,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Control,
@@ -77,6 +90,11 @@ impl Entry {
             Frame::Own(bytes) => bytes,
             Frame::Hole => &[],
         }
+    }
+
+    /// The bytes it keeps in memory: the same whenever it is asked.
+    fn held(&self) -> usize {
+        self.frame.held()
     }
 
     fn is_hole(&self) -> bool {
@@ -130,7 +148,7 @@ pub struct Outbound {
 }
 
 impl Outbound {
-    /// Bytes that wait, the written part of the first frame not included.
+    /// Bytes held by what waits, as far as bounds go: the written part of the first frame not included.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes - self.written
@@ -150,7 +168,7 @@ impl Outbound {
 
     fn push(&mut self, frame: Frame, kind: Kind) {
         let entry = Entry { frame, kind };
-        self.bytes += entry.bytes().len();
+        self.bytes += entry.held();
         self.messages += 1;
         self.entries.push_back(entry);
     }
@@ -172,6 +190,31 @@ impl Outbound {
 
     fn fits(&self, bytes: usize, bounds: Bounds) -> bool {
         self.bytes() + bytes <= bounds.bytes && self.messages < bounds.messages
+    }
+
+    /// Whether nothing more for this connection alone would be taken, however short.
+    #[must_use]
+    pub fn is_at(&self, bounds: Bounds) -> bool {
+        !self.is_empty() && !self.fits(1, bounds)
+    }
+
+    /// Whether a publication that holds so many bytes needs room to be made for it.
+    fn is_full(&self, share: Option<&Lane>, settings: &TopicSettings, size: usize, bounds: Bounds) -> bool {
+        let is_lane_full = share.is_some_and(|share| {
+            share.messages >= settings.pending_messages
+                || (share.messages > 0 && share.bytes + size > settings.pending_bytes)
+        });
+        is_lane_full || (!self.is_empty() && !self.fits(size, bounds))
+    }
+
+    /// Whether a publication would not be queued, whatever frame is made of it: there is no need to make one then.
+    #[must_use]
+    pub fn refuses(&self, topic: &Topic, publication: &Publication, bounds: Bounds) -> bool {
+        let settings = topic.settings();
+        let makes_no_room = matches!(settings.policy, DeliveryPolicy::DropNewest | DeliveryPolicy::Disconnect);
+        let share = self.lanes.iter().find(|lane| lane.topic.id() == topic.id());
+        // What has waited too long may still make room.
+        makes_no_room && settings.pending_age.is_zero() && self.is_full(share, &settings, publication.weight(), bounds)
     }
 
     fn lane(&mut self, topic: &Arc<Topic>, shard: usize) -> u32 {
@@ -206,7 +249,7 @@ impl Outbound {
     ) {
         debug_assert!(self.entries.is_empty() && self.written == 0);
         let lane = self.lane(topic, shard);
-        self.count_live(lane, publication.encoded(form).len());
+        self.count_live(lane, publication.held(form));
         self.push_lane(publication, form, Kind::Live { lane }, lane);
         self.written = written;
     }
@@ -222,7 +265,7 @@ impl Outbound {
         form: Form,
         bounds: Bounds,
     ) -> bool {
-        if !self.is_empty() && !self.fits(publication.encoded(form).len(), bounds) {
+        if !self.is_empty() && !self.fits(publication.held(form), bounds) {
             return false;
         }
         let lane = self.lane(topic, shard);
@@ -249,7 +292,7 @@ impl Outbound {
     ) -> Enqueued {
         let settings = topic.settings();
         let policy = settings.policy;
-        let size = publication.encoded(form).len();
+        let size = publication.held(form);
         let lane = self.lane(topic, shard);
         if policy == DeliveryPolicy::Conflate {
             self.conflate(lane, publication);
@@ -258,11 +301,7 @@ impl Outbound {
             return Enqueued::Overflow;
         }
         loop {
-            let share = &self.lanes[lane as usize];
-            let lane_full = share.messages >= settings.pending_messages
-                || (share.messages > 0 && share.bytes + size > settings.pending_bytes);
-            let full = lane_full || (!self.is_empty() && !self.fits(size, bounds));
-            if !full {
+            if !self.is_full(self.lanes.get(lane as usize), &settings, size, bounds) {
                 break;
             }
             let made_room = match policy {
@@ -327,7 +366,7 @@ impl Outbound {
     fn make_hole(&mut self, index: usize) {
         let at = self.base + index as u64;
         let entry = &mut self.entries[index];
-        self.bytes -= entry.bytes().len();
+        self.bytes -= entry.held();
         self.messages -= 1;
         self.holes += 1;
         let kind = entry.kind;
@@ -348,9 +387,9 @@ impl Outbound {
         let lane = &mut self.lanes[lane as usize];
         lane.entries -= 1;
         lane.topic.tally(lane.shard).queued.sub(1);
-        if let (true, Frame::Shared(publication, form)) = (live, frame) {
+        if let (true, Frame::Shared(publication, _)) = (live, frame) {
             lane.messages -= 1;
-            lane.bytes -= publication.encoded(*form).len();
+            lane.bytes -= frame.held();
             lane.forget_key(publication, at);
         }
     }
@@ -466,7 +505,7 @@ impl Outbound {
                 self.holes -= 1;
                 continue;
             }
-            self.bytes -= length;
+            self.bytes -= entry.held();
             self.messages -= 1;
             match entry.kind {
                 Kind::Direct { ticket: Some(ticket) } => sent(ticket),

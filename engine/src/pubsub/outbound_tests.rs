@@ -44,6 +44,18 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What an entry keeps in memory, counted by somebody else.
+fn held(entry: &Entry) -> usize {
+    match &entry.frame {
+        Frame::Shared(publication, form) => {
+            let raw = publication.encoded(Form::default()).len() + publication.key().map_or(0, str::len);
+            raw.max(publication.encoded(*form).len())
+        }
+        Frame::Own(bytes) => bytes.len(),
+        Frame::Hole => 0,
+    }
+}
+
 struct Queue {
     outbound: Outbound,
     topics: Vec<Arc<Topic>>,
@@ -108,7 +120,6 @@ impl Queue {
         let publication = Publication::new(name, message, &encodings(), self.deflate_min_bytes);
         let mut publication = publication.with_key(key.as_deref());
         publication.sequence(Epoch(1), self.offsets[topic], Now { nanos: self.nanos, unix_ms: 0 }, 1);
-        publication.encode(self.form, &mut self.maker.frames());
         Arc::new(publication)
     }
 
@@ -119,7 +130,12 @@ impl Queue {
                 let nanos = self.nanos;
                 let topic = self.topics[topic].clone();
                 self.offered += 1;
+                let refuses = self.outbound.refuses(&topic, &publication, BOUNDS);
+                if !refuses {
+                    publication.encode(self.form, &mut self.maker.frames());
+                }
                 let outcome = self.outbound.push_live(&topic, 0, &publication, self.form, BOUNDS, nanos);
+                assert!(!refuses || outcome != Enqueued::Queued, "no frame has been made of it");
                 if outcome == Enqueued::Overflow {
                     assert_eq!(topic.settings().policy, DeliveryPolicy::Disconnect);
                     topic.tally(0).discarded.add(1);
@@ -128,6 +144,7 @@ impl Queue {
             }
             Op::Replay(topic, length) => {
                 let publication = self.publication(topic, length, None);
+                publication.encode(self.form, &mut self.maker.frames());
                 let topic = self.topics[topic].clone();
                 let _ = self.outbound.push_replay(&topic, 0, &publication, self.form, BOUNDS);
             }
@@ -190,14 +207,18 @@ impl Queue {
         let queued = entries.clone().filter(|entry| matches!(entry.kind, Kind::Live { .. } | Kind::Replay { .. }));
         assert_eq!(sum.queued, queued.count() as u64, "what is counted as queued is there");
         assert_eq!(self.outbound.messages(), entries.clone().count());
-        let bytes: usize = entries.map(|entry| entry.bytes().len()).sum();
+        let bytes: usize = entries.clone().map(held).sum();
         assert_eq!(self.outbound.bytes(), bytes - self.outbound.written);
+        let control: usize = entries.clone().filter(|entry| entry.kind == Kind::Control).map(held).sum();
+        assert!(self.outbound.bytes() <= BOUNDS.bytes + control, "whatever is compressed of it");
         assert_eq!(self.outbound.holes, self.outbound.entries.iter().filter(|entry| entry.is_hole()).count());
         assert!(
             self.outbound.entries.len() <= 2 * self.outbound.messages() + 2 * HOLES_MAX + 2,
             "dropping does not grow the queue"
         );
-        for lane in &self.outbound.lanes {
+        for (index, lane) in self.outbound.lanes.iter().enumerate() {
+            let own = entries.clone().filter(|entry| entry.kind == Kind::Live { lane: index as u32 });
+            assert_eq!((lane.messages, lane.bytes), (own.clone().count(), own.map(held).sum::<usize>()));
             let settings = lane.topic.settings();
             assert!(lane.messages <= settings.pending_messages.max(1) + 1, "half-written ones come on top");
             assert!(lane.messages <= 1 || lane.bytes <= settings.pending_bytes + 400);
@@ -319,6 +340,43 @@ fn conflate_is_cheap_and_bounded_however_long_the_reader_stalls() {
         queue.apply(Op::Publish(0, 10, Some((round % 4) as u8)));
     }
     assert_eq!(queue.outbound.messages(), 5);
+}
+
+#[test]
+fn what_is_compressed_to_nothing_counts_as_what_it_keeps() {
+    let mut queue = Queue::new([1, 1, 1], 100, 2000, 0);
+    queue.apply(Op::Encode(Form { window: Some(crate::ws::deflate::Window::MAX), ..Form::default() }, 3, 0));
+    (0..20).for_each(|_| queue.apply(Op::Publish(0, 500, None)));
+    assert_eq!(offsets(&queue), [18, 19, 20], "so many are held, though all of them are some bytes on the wire");
+    // A topic's share is of the same bytes as the whole, which three topics would exceed.
+    (0..20).for_each(|n| queue.apply(Op::Publish(1 + n % 2, 500, None)));
+    assert!(queue.outbound.bytes() > 3000);
+    queue.apply(Op::Write(20));
+    queue.apply(Op::Write(100_000));
+    assert_eq!(queue.outbound.bytes(), 0);
+    queue.check_wire();
+}
+
+#[test]
+fn nothing_is_made_of_what_is_refused() {
+    for policy in [0, 2] {
+        let mut queue = Queue::new([policy; 3], 3, 100_000, 0);
+        queue.apply(Op::Encode(Form { window: Some(crate::ws::deflate::Window::MAX), ..Form::default() }, 3, 0));
+        (0..3).for_each(|_| queue.apply(Op::Publish(0, 50, None)));
+        assert_eq!(queue.maker.metrics.deflated_messages.get(), 3);
+        let publication = queue.publication(0, 50, None);
+        assert!(queue.outbound.refuses(&queue.topics[0], &publication, BOUNDS));
+        queue.apply(Op::Publish(0, 50, None));
+        assert_eq!(queue.maker.metrics.deflated_messages.get(), 3);
+    }
+    let mut queue = Queue::new([2; 3], 3, 100_000, 0);
+    let full = Bounds { bytes: 100, messages: 40 };
+    assert!(!queue.outbound.is_at(full), "one message may always wait");
+    queue.apply(Op::Direct(97));
+    assert!(!queue.outbound.is_at(full));
+    queue.apply(Op::Control);
+    assert!(queue.outbound.is_at(full) && !queue.outbound.is_at(BOUNDS));
+    assert!(queue.outbound.is_at(Bounds { bytes: 1000, messages: 2 }));
 }
 
 #[test]

@@ -225,6 +225,12 @@ impl Publication {
         self.frame.len() + self.key.as_ref().map_or(0, |key| key.len())
     }
 
+    /// What somebody keeps in memory who keeps it to send this form, which has been built: where that is compressed, the raw
+    /// frame stays with it. The same from then on.
+    pub(crate) fn held(&self, form: Form) -> usize {
+        self.encoded(form).len().max(self.weight())
+    }
+
     /// The frame of a form; built at its first use. It is the same from then on, whatever `frames` says.
     pub(crate) fn encode(&self, form: Form, frames: &mut Frames<'_>) -> &Bytes {
         let id = form.encoding;

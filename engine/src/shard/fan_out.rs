@@ -273,8 +273,10 @@ impl Core {
             entry.topic().tally(shard).drop(DropReason::Own, 1);
             return Enqueued::Queued;
         }
-        publication.encode(visit.form, &mut frames);
         let Some(outbound) = &mut connections[visit.slot as usize].outbound else { return Enqueued::Queued };
+        if !outbound.refuses(entry.topic(), publication, bounds) {
+            publication.encode(visit.form, &mut frames);
+        }
         outbound.push_live(entry.topic(), shard, publication, visit.form, bounds, now.nanos)
     }
 

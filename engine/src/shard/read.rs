@@ -10,7 +10,7 @@ use super::rate::message_bytes;
 use crate::close::CloseCause;
 use crate::handler::Handler;
 use crate::net::tls::session::Progress;
-use crate::ws::deflate::{Inflater, Work};
+use crate::ws::deflate::{Inflater, Spent, Work};
 use crate::ws::session::{Event, Limits, Role, Session};
 use crate::ws::{Message, Opcode, ProtocolError, frame};
 
@@ -161,7 +161,7 @@ impl<H: Handler> Shard<H> {
         let mut at = 0;
         while at < bytes.len() {
             let connection = self.core.at(slot);
-            if connection.state == State::Open && connection.is_paused() || cost(inflater.work()) >= INFLATE_BYTES {
+            if connection.state == State::Open && connection.is_paused() || cost(inflater.spent()) >= INFLATE_BYTES {
                 break;
             }
             match self.step(slot, &mut session, &mut inflater, &mut bytes[at..]) {
@@ -174,7 +174,7 @@ impl<H: Handler> Shard<H> {
         }
         session.release();
         self.core.put_back(slot, session, held);
-        self.core.count_inflated(inflater.take_work());
+        self.core.count_inflated(inflater.take_work(), inflater.take_spent());
         inflater.release();
         self.inflater = inflater;
         match self.core.at(slot).state {
@@ -281,9 +281,9 @@ impl<H: Handler> Shard<H> {
 }
 
 /// What inflating counts as, as if so many bytes had been read: what became of it; and what it was, since a stream may be nothing
-/// but headers of blocks, which take many times as long as what they describe.
-fn cost(work: Work) -> u64 {
-    work.output_bytes + 16 * work.input_bytes
+/// but headers of blocks, which take many times as long as what they describe. Whether it was refused in the end makes no difference.
+fn cost(spent: Spent) -> u64 {
+    spent.output_bytes + 16 * spent.input_bytes
 }
 
 /// A message that was checked when it came.
@@ -314,15 +314,16 @@ impl Core {
         }
     }
 
-    /// Counts what was inflated; it was read, as far as a turn is concerned.
-    fn count_inflated(&mut self, work: Work) {
+    /// Counts what was inflated: the metrics whole messages, and a turn all that it took, which was read as far as that is
+    /// concerned.
+    fn count_inflated(&mut self, work: Work, spent: Spent) {
         if work.messages > 0 {
             let metrics = self.metrics();
             metrics.inflated_messages.add(work.messages);
             metrics.inflate_input_bytes.add(work.input_bytes);
             metrics.inflate_output_bytes.add(work.output_bytes);
-            self.read_budget = self.read_budget.saturating_sub(cost(work) as usize);
         }
+        self.read_budget = self.read_budget.saturating_sub(usize::try_from(cost(spent)).unwrap_or(usize::MAX));
     }
 
     /// Has a socket read from in the next turn, or as soon as it is the turn of newcomers.

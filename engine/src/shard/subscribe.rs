@@ -151,7 +151,7 @@ impl Core {
         Ok(Some(subscribed))
     }
 
-    /// How many of the newest of these the connection's bounds hold.
+    /// How many of the newest of these the connection's bounds hold. No frame is made of one that they could not hold anyway.
     fn fitting(&mut self, slot: u32, replay: &[Arc<Publication>], form: Form) -> usize {
         let bounds = self.replay_bounds(slot);
         let (waiting, messages) = match &self.at(slot).outbound {
@@ -163,7 +163,11 @@ impl Core {
         let Self { shared, shard, deflater, .. } = self;
         let mut frames = shared.frames(*shard, deflater);
         let fits = |publication: &&Arc<Publication>| {
-            bytes += publication.encode(form, &mut frames).len();
+            if bytes + publication.weight() > bounds.bytes {
+                return false;
+            }
+            publication.encode(form, &mut frames);
+            bytes += publication.held(form);
             bytes <= bounds.bytes
         };
         replay.iter().rev().take(room).take_while(fits).count()

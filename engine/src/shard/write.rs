@@ -9,7 +9,7 @@ use crate::close::CloseCause;
 use crate::handler::SendOutcome;
 use crate::metrics::clamp_latency;
 use crate::pubsub::form::is_within;
-use crate::pubsub::outbound::Enqueued;
+use crate::pubsub::outbound::{Bounds, Enqueued};
 use crate::ws::{Message, Opcode, frame};
 
 /// How often connections that are behind are looked at for publications that have waited too long.
@@ -20,28 +20,31 @@ const CONTROL_PENDING_MAX: usize = 4096;
 impl Core {
     /// Sends a message to one connection.
     pub fn send_message(&mut self, slot: u32, message: Message<'_>, ticket: Option<u64>) -> SendOutcome {
-        let deflated = self.deflate(slot, message.opcode(), message.payload());
-        self.send_as_it_is(slot, deflated.unwrap_or_else(|| data_frame(message)), ticket)
+        let bounds = self.bounds(slot);
+        let deflated = self.deflate(slot, message.opcode(), message.payload(), bounds);
+        self.send_as_it_is(slot, deflated.unwrap_or_else(|| data_frame(message)), ticket, bounds)
     }
 
     /// Sends a message to one connection whose frame was made elsewhere.
     pub fn send_frame(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
         let (opcode, payload) = frame::split(&frame);
-        let deflated = self.deflate(slot, opcode, payload);
-        self.send_as_it_is(slot, deflated.unwrap_or(frame), ticket)
+        let bounds = self.bounds(slot);
+        let deflated = self.deflate(slot, opcode, payload, bounds);
+        self.send_as_it_is(slot, deflated.unwrap_or(frame), ticket, bounds)
     }
 
-    /// The frame of a message, compressed, if the connection takes that and it is worth it.
-    fn deflate(&mut self, slot: u32, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+    /// The frame of a message, compressed, if the connection takes that and it is worth it: not if it would be dropped anyway,
+    /// so that a peer that does not read cannot have everything compressed for it in vain.
+    fn deflate(&mut self, slot: u32, opcode: Opcode, payload: &[u8], bounds: Bounds) -> Option<Vec<u8>> {
         let Self { connections, settings, deflater, shared, shard, .. } = self;
         let connection = &connections[slot as usize];
         let window = connection.window.filter(|_| connection.state == State::Open)?;
-        let worth_it = payload.len() >= settings.deflate_min_bytes && is_within(window, payload.len());
+        let is_in_vain = connection.blocked && connection.outbound.as_ref().is_some_and(|queue| queue.is_at(bounds));
+        let worth_it = !is_in_vain && payload.len() >= settings.deflate_min_bytes && is_within(window, payload.len());
         worth_it.then(|| deflater.frame(opcode, payload, &shared.metrics[usize::from(*shard)])).flatten()
     }
 
-    fn send_as_it_is(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>) -> SendOutcome {
-        let bounds = self.bounds(slot);
+    fn send_as_it_is(&mut self, slot: u32, frame: Vec<u8>, ticket: Option<u64>, bounds: Bounds) -> SendOutcome {
         let connection = self.at(slot);
         if connection.state != State::Open {
             return SendOutcome::Closed;

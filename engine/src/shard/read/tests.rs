@@ -194,6 +194,33 @@ fn the_share_is_kept_while_closing_and_the_peer_s_close_frame_is_found_behind() 
 }
 
 #[test]
+fn what_is_refused_in_the_end_costs_the_turn_as_much_as_what_is_not() {
+    let mut bench = Bench::new();
+    let limit = bench.shard.core.settings.message_bytes;
+    let (bomb, _) = zeros(limit + 1);
+    // As long as a share, and broken in its last byte.
+    let mut broken = Vec::new();
+    let mut payload = Vec::new();
+    assert!(Compressor::default().compress(9, Window::MAX, &vec![0; 5 << 20], &mut payload));
+    payload.extend([0xff; 3]);
+    frame::put_masked_data(&mut broken, Opcode::Binary, &payload, [1, 2, 3, 4]);
+    broken[0] |= 0x40;
+    for (bytes, code) in [(bomb, 1009), (broken, 1007)] {
+        let (mut client, id) = bench.connect();
+        client.write_all(&bytes).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while bench.shard.core.at(id.slot).state == State::Open {
+            assert!(Instant::now() < deadline, "it is not refused");
+            bench.shard.core.read_budget = READ_BUDGET_BYTES;
+            bench.shard.read(id.slot);
+        }
+        assert_eq!(bench.shard.core.read_budget, 0, "nothing is left for others in this turn");
+        bench.turn_until(|bench| bench.handler.closed.lock().contains(&(id, code)));
+    }
+    assert_eq!(bench.inflated(), Work::default(), "none of it was a message");
+}
+
+#[test]
 fn a_bomb_and_a_broken_message_end_the_connection_with_its_cause() {
     let mut bench = Bench::new();
     let limit = bench.shard.core.settings.message_bytes;

@@ -26,6 +26,17 @@ pub struct Inflater {
     /// Its length is the room there is.
     room: Vec<u8>,
     work: Work,
+    spent: Spent,
+}
+
+/// What an inflater has been through, whatever came of it: a message that is refused in the end has taken as long as one that
+/// is not, so this is what has to be charged for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Bytes taken in.
+    pub input_bytes: u64,
+    /// Bytes put out.
+    pub output_bytes: u64,
 }
 
 /// What an inflater has done: whole messages only.
@@ -52,9 +63,13 @@ impl Inflater {
     pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<&[u8], ProtocolError> {
         let zlib = self.zlib.get_or_insert_with(|| Inflate::new(false, Window::MAX.bits()));
         zlib.reset(false);
-        let mut message = Growing { room: &mut self.room, written: 0, limit };
-        if !payload.is_empty() && !message.append(zlib, payload)? && !message.append(zlib, &END)? {
-            return Err(ProtocolError::BrokenDeflate);
+        let mut message = Growing { room: &mut self.room, written: 0, limit, spent: &mut self.spent };
+        if !payload.is_empty() && !message.append(zlib, payload)? {
+            let written = message.written;
+            // What we put behind it must not become part of it, as what a stored block wants that was cut off.
+            if !message.append(zlib, &END)? || message.written > written {
+                return Err(ProtocolError::BrokenDeflate);
+            }
         }
         let written = message.written;
         self.work.messages += 1;
@@ -71,9 +86,14 @@ impl Inflater {
         }
     }
 
-    /// What it has done since it was last [taken](Self::take_work).
-    pub fn work(&self) -> Work {
-        self.work
+    /// What it has been through since that was last [taken](Self::take_spent).
+    pub fn spent(&self) -> Spent {
+        self.spent
+    }
+
+    /// What it has been through since it was asked last.
+    pub fn take_spent(&mut self) -> Spent {
+        std::mem::take(&mut self.spent)
     }
 
     /// What it has done since it was asked last.
@@ -92,6 +112,7 @@ struct Growing<'a> {
     room: &'a mut Vec<u8>,
     written: usize,
     limit: usize,
+    spent: &'a mut Spent,
 }
 
 impl Growing<'_> {
@@ -108,8 +129,12 @@ impl Growing<'_> {
             let room = self.room.len().min(max);
             let (taken, written) = (zlib.total_in(), zlib.total_out());
             let status = zlib.decompress(input, &mut self.room[self.written..room], InflateFlush::SyncFlush);
+            // Of a stream that turns out to be broken, too.
+            let (taken, written) = (zlib.total_in() - taken, zlib.total_out() - written);
+            self.spent.input_bytes += taken;
+            self.spent.output_bytes += written;
             let status = status.map_err(|_| ProtocolError::BrokenDeflate)?;
-            let (taken, written) = ((zlib.total_in() - taken) as usize, (zlib.total_out() - written) as usize);
+            let (taken, written) = (taken as usize, written as usize);
             input = &input[taken..];
             self.written += written;
             if self.written == max {

@@ -10,7 +10,7 @@ pub mod inflater;
 pub mod offer;
 
 pub use compressor::Compressor;
-pub use inflater::{Inflater, Work};
+pub use inflater::{Inflater, Spent, Work};
 pub use offer::{Agreed, MalformedOffer, negotiate};
 
 /// What a sender cuts off of each message and a receiver puts back (RFC 7692, 7.2.1): what a sync flush ends with.

@@ -5,7 +5,7 @@ use zlib_rs::{Deflate, DeflateFlush, Inflate, InflateFlush};
 
 use super::config;
 use crate::ws::ProtocolError;
-use crate::ws::deflate::{Compressor, Inflater, Window, Work};
+use crate::ws::deflate::{Compressor, Inflater, Spent, Window, Work};
 
 /// What a sync flush ends with, and a last block with nothing in it.
 const TAIL: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
@@ -113,9 +113,50 @@ fn the_examples_of_the_rfc_are_inflated() {
     assert_eq!(
         inflater.take_work(),
         Work { messages: 12, input_bytes: 2 * (7 + 11 + 8 + 7 + 13) + 1, output_bytes: 50 },
-        "what was refused is not counted"
+        "what was refused is no message"
     );
     assert_eq!(inflater.take_work(), Work::default());
+}
+
+#[test]
+fn what_was_refused_is_charged_as_what_was_taken() {
+    let mut bomb = Vec::new();
+    assert!(Compressor::default().compress(9, Window::MAX, &vec![0; 10_000_000], &mut bomb));
+    let mut inflater = Inflater::default();
+    assert!(inflater.inflate(&bomb, MIB).is_err());
+    let spent = inflater.take_spent();
+    assert_eq!((spent.output_bytes, inflater.take_work()), (MIB as u64 + 1, Work::default()));
+    assert!((1000..bomb.len() as u64).contains(&spent.input_bytes), "{spent:?}");
+    // Broken behind all of it, and cut off before its end.
+    let broken = [&bomb[..], &[0xff; 3]].concat();
+    for (message, least) in [(&broken[..], 10_000_000), (&bomb[..bomb.len() - 2], 9_900_000)] {
+        assert_eq!(inflater.inflate(message, 0), Err(ProtocolError::BrokenDeflate));
+        let spent = inflater.take_spent();
+        assert!(spent.output_bytes >= least && spent.input_bytes + 10 >= bomb.len() as u64, "{spent:?}");
+    }
+    // Headers of blocks that become nothing.
+    let empty = [0, 0, 0, 0xff, 0xff].repeat(1000);
+    assert_eq!(inflater.inflate(&[&empty[..], &[7]].concat(), 10), Err(ProtocolError::BrokenDeflate));
+    assert!(inflater.take_spent().input_bytes >= 5000);
+    assert_eq!(inflater.take_spent(), Spent::default());
+}
+
+#[test]
+fn what_a_receiver_puts_behind_a_message_is_never_delivered_with_it() {
+    // Last blocks, stored, longer than what comes: by all of what we put there, and by parts of it. By the four bytes of the
+    // RFC it is a stream for nobody either, unless it is exactly those that it wants.
+    for (length, rest) in [(9, 0), (9, 4), (4, 0), (6, 2), (1, 0), (100, 95), (10, 0)] {
+        let (complement, mut message) = (!(length as u16), vec![1]);
+        message.extend((length as u16).to_le_bytes());
+        message.extend(complement.to_le_bytes());
+        message.extend(std::iter::repeat_n(b'x', rest));
+        assert_eq!(Inflater::default().inflate(&message, 0), Err(ProtocolError::BrokenDeflate), "{length} {rest}");
+        let with_tail = miniz_oxide::inflate::decompress_to_vec(&[&message[..], &TAIL[..4]].concat());
+        assert_eq!(with_tail.is_ok(), length - rest <= 4, "{length} {rest}");
+    }
+    assert_eq!(Inflater::default().inflate(&[1, 9, 0, 0xf6, 0xff], 0), Err(ProtocolError::BrokenDeflate));
+    // As long as it should be, it is a message.
+    assert_eq!(Inflater::default().inflate(&[1, 2, 0, 0xfd, 0xff, b'h', b'i'], 0), Ok(&b"hi"[..]));
 }
 
 #[test]
@@ -300,7 +341,7 @@ fn same_as_miniz(message: &[u8]) -> Result<(), TestCaseError> {
     match (miniz(message), ours) {
         (Some(theirs), Ok(ours)) => prop_assert!(ours.starts_with(&theirs)),
         (None, Err(ProtocolError::BrokenDeflate)) => {}
-        // Broken behind the last block, where the other one did not look any more.
+        // Broken behind the last block, where the other one did not look any more; or our end was in it.
         (Some(_), Err(ProtocolError::BrokenDeflate)) => {}
         (theirs, ours) => prop_assert!(false, "{theirs:?} {ours:?}"),
     }
