@@ -216,7 +216,8 @@ impl<D> Accept<D> {
         self
     }
 
-    /// Adds a header to the answer. One that is no valid header makes the upgrade fail with 500, counted as a refusal.
+    /// Adds a header to the answer. One that is no valid header makes the upgrade fail with 500, counted as a refusal. With
+    /// `Sec-WebSocket-Extensions` the program answers the offers itself: the engine agrees on no compression then.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));

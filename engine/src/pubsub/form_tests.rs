@@ -194,3 +194,21 @@ fn what_does_not_become_smaller_is_tried_once_and_shares_the_plain_frame() {
     assert_eq!(publication.encode(form, &mut maker.frames()).as_ptr(), plain);
     assert_eq!(maker.metrics.deflated_messages.get(), 0);
 }
+
+#[test]
+fn what_is_so_long_that_compressing_it_would_hold_a_shard_goes_out_plain() {
+    let mut maker = Maker::new(1);
+    let form = |encoding| Form { encoding, window: Some(Window::MAX) };
+    for (length, deflated, labelled) in [
+        (DEFLATED_BYTES_MAX, true, false),
+        (DEFLATED_BYTES_MAX + 1, false, false),
+        (DEFLATED_BYTES_MAX - 6, true, true),
+    ] {
+        let publication = publication(&vec![b'x'; length], 0);
+        for (encoding, expected) in [(EncodingId::RAW, deflated), (EncodingId::custom(0), labelled)] {
+            let frame = publication.encode(form(encoding), &mut maker.frames()).clone();
+            assert_eq!(seen(&frame, Some(Window::MAX))[0].deflated, expected, "{length} {encoding:?}");
+            assert_eq!(publication.encoded(form(encoding)), &frame);
+        }
+    }
+}

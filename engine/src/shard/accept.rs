@@ -17,10 +17,11 @@ use super::Shard;
 use super::admission::{Entry, Waiting};
 use super::connection::{Connection, ProxyHeader, State};
 use super::core::{Core, ticks_of};
+use super::extensions::{agree_deflate, take_deflate};
 use super::shared::Shared;
 use super::stop;
 use crate::close::RefusalCause;
-use crate::config::{ClientAddress, Settings};
+use crate::config::ClientAddress;
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
 use crate::net::client_address;
 use crate::net::handover::Handover;
@@ -28,7 +29,7 @@ use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::proxy_protocol::{self, Proxied};
 use crate::net::tls::session::{NOT_SPOKEN, TURNED_AWAY, is_client_hello};
 use crate::net::tls::{Security, TlsSession};
-use crate::ws::deflate::{self, Agreed, MalformedOffer};
+use crate::ws::deflate::Agreed;
 use crate::ws::handshake::{
     HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
     put_accept, put_response, wants_upgrade,
@@ -328,30 +329,6 @@ fn accepted<D>(
     let mut answer = Vec::with_capacity(160);
     put_accept(&mut answer, key, protocol, &accept.headers);
     Verdict::Upgrade { data: accept.data, terms: accept.terms, answer }
-}
-
-/// What can be agreed on of what a client offers (RFC 7692), if compression is on; else the header is not looked at.
-///
-/// # Errors
-/// The header is malformed.
-pub fn agree_deflate(request: &Request<'_>, settings: &Settings) -> Result<Option<Agreed>, MalformedOffer> {
-    const NAME: &str = "sec-websocket-extensions";
-    if !settings.deflate {
-        return Ok(None);
-    }
-    let mut all = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case(NAME));
-    if all.any(|header| std::str::from_utf8(header.value).is_err()) {
-        return Err(MalformedOffer);
-    }
-    deflate::negotiate(request.headers_named(NAME))
-}
-
-/// Takes what was agreed on into the answer and the terms of the connection, unless the program does without.
-pub fn take_deflate<D>(accept: &mut Accept<D>, agreed: Option<Agreed>) {
-    if let Some(Agreed { window, answer }) = agreed.filter(|_| !accept.uncompressed) {
-        accept.terms.window = Some(window);
-        accept.headers.push(("Sec-WebSocket-Extensions".into(), answer));
-    }
 }
 
 /// The first header that may not be sent.

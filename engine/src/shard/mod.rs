@@ -16,6 +16,7 @@ mod command;
 mod connection;
 mod core;
 pub mod ending;
+mod extensions;
 mod fan_out;
 pub mod inbox;
 pub mod inspect;
@@ -41,11 +42,12 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-pub use self::accept::{NOT_TLS, agree_deflate, bad_header, begin_tls, error_answer, take_deflate};
+pub use self::accept::{NOT_TLS, bad_header, begin_tls, error_answer};
 use self::actions::Acting;
 use self::connection::{Connection, State};
 pub use self::core::WAKER;
 use self::core::{Call, Core, from_token};
+pub use self::extensions::{agree_deflate, take_deflate};
 use self::inbox::Adoption;
 use self::shared::Seat;
 use self::stop::Stopping;

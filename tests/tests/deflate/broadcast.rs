@@ -143,3 +143,19 @@ fn a_reader_that_stalls_gets_what_was_queued_whatever_the_settings_say_by_then()
     }
     eventually("the books are closed", || server.metrics().count("fanfare_deliveries_queued", &[]) == 0);
 }
+
+#[test]
+fn a_very_long_publication_goes_out_plain_to_all() {
+    let server = Server::with(&["--deflate"]);
+    let name = topic("long");
+    let path = format!("/topics/{name}?mode=subscribe");
+    let mut members = [Some(15), Some(12), None].map(|window| Member::of(&server, &path, window));
+    eventually("all have subscribed", || server.metrics().connections() == 3);
+    let text = ticks((1 << 20) + 1);
+    server.publish(&name, &text);
+    for member in &mut members {
+        let seen = member.read();
+        assert_eq!((seen.compressed, seen.payload == text.as_bytes()), (false, true));
+    }
+    assert_eq!(deflated_so_far(&server).0, 0);
+}

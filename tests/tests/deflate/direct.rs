@@ -10,7 +10,7 @@ use fanfare_tests::wait_for;
 
 use crate::kit::{Member, OFFER, noise, ticks};
 
-/// Echoes; on `/secret` without compression.
+/// Echoes; on `/secret` without compression, and on `/own` with an extension that the program says it has.
 #[derive(Clone, Default)]
 struct Echo(Arc<Mutex<Vec<ConnectionId>>>);
 
@@ -19,7 +19,11 @@ impl Handler for Echo {
 
     fn upgrade(&self, upgrade: &Upgrade<'_>) -> Decision<()> {
         let accept = Accept::new(()).subject("ada");
-        if upgrade.path() == "/secret" { accept.uncompressed().into() } else { accept.into() }
+        match upgrade.path() {
+            "/secret" => accept.uncompressed().into(),
+            "/own" => accept.header("sec-WebSocket-Extensions", "x-own").into(),
+            _ => accept.into(),
+        }
     }
 
     fn open(&self, ctx: &mut Context<'_, ()>) {
@@ -49,12 +53,12 @@ fn answers_of_the_handler_are_compressed_by_the_same_rules() {
     let (engine, addr, _) = start();
     for window in [9, 12, 15] {
         let mut member = Member::compressed(addr, "/", window);
-        for length in [10, 1023, 1024, 4096, 300_000] {
+        for length in [10, 1023, 1024, 4096, 300_000, (1 << 20) + 1] {
             let text = ticks(length);
             member.send_text(&text);
             let seen = member.read();
             assert_eq!(seen.payload, text.as_bytes());
-            let holds = window == 15 || length <= 1 << window;
+            let holds = length <= 1 << if window == 15 { 20 } else { window };
             assert_eq!(seen.compressed, length >= 1024 && holds, "{length} bytes, a window of {window}");
         }
         member.send(2, &noise(5000));
@@ -94,5 +98,32 @@ fn a_program_may_do_without_for_a_connection() {
     assert_eq!(raw.read_frame().text(), text);
     assert_eq!(metric(&engine, "fanfare_upgrades_deflated_total"), 0);
     assert_eq!(metric(&engine, "fanfare_deflated_messages_total"), 0);
+    engine.shutdown();
+}
+
+#[test]
+fn a_program_that_answers_with_extensions_of_its_own_agrees_on_no_other() {
+    let (engine, addr, _) = start();
+    for kept_alive in [false, true] {
+        let mut raw = Raw::connect(addr);
+        if kept_alive {
+            // What comes behind a request is answered by another part of the server.
+            raw.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let answer = raw.read_head();
+            let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+            let _ = raw.read_bytes(length);
+        }
+        raw.send(upgrade_request_with("/own", &format!("Sec-WebSocket-Extensions: {OFFER}\r\n")));
+        let answer = raw.read_head();
+        let values: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "sec-websocket-extensions").collect();
+        assert!(matches!(values[..], [(_, value)] if value == "x-own"), "{answer:?}");
+        let text = ticks(5000);
+        raw.send(fanfare_tests::raw::frame(1, text.as_bytes()));
+        assert_eq!(raw.read_frame().text(), text, "plain");
+        // And what comes compressed breaks the protocol.
+        raw.send(crate::kit::deflated(1, b"compressed"));
+        assert_eq!(raw.read_close().0, 1002);
+    }
+    assert_eq!(metric(&engine, "fanfare_upgrades_deflated_total"), 0);
     engine.shutdown();
 }

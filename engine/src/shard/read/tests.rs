@@ -16,7 +16,7 @@ use crate::handler::{Closed, Context, Decision, Terms, Upgrade};
 use crate::id::ConnectionId;
 use crate::shard::inbox::{Adoption, Command};
 use crate::shard::shared::{Listening, Parts, Shared};
-use crate::ws::deflate::{Compressor, Window};
+use crate::ws::deflate::Compressor;
 
 /// Remembers who sent messages of which length, and who closed.
 #[derive(Default)]
@@ -113,7 +113,7 @@ impl Bench {
 /// A client's frame of so many zeros, and how long they are compressed.
 fn zeros(bytes: usize) -> (Vec<u8>, usize) {
     let (mut payload, mut frame) = (Vec::new(), Vec::new());
-    assert!(Compressor::default().compress(9, Window::MAX, &vec![0; bytes], &mut payload));
+    assert!(Compressor::default().compress(9, &vec![0; bytes], &mut payload));
     frame::put_masked_data(&mut frame, Opcode::Binary, &payload, [7, 8, 9, 0]);
     frame[0] |= 0x40;
     (frame, payload.len())
@@ -201,7 +201,7 @@ fn what_is_refused_in_the_end_costs_the_turn_as_much_as_what_is_not() {
     // As long as a share, and broken in its last byte.
     let mut broken = Vec::new();
     let mut payload = Vec::new();
-    assert!(Compressor::default().compress(9, Window::MAX, &vec![0; 5 << 20], &mut payload));
+    assert!(Compressor::default().compress(9, &vec![0; 5 << 20], &mut payload));
     payload.extend([0xff; 3]);
     frame::put_masked_data(&mut broken, Opcode::Binary, &payload, [1, 2, 3, 4]);
     broken[0] |= 0x40;

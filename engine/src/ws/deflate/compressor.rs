@@ -6,18 +6,13 @@ use zlib_rs::{Deflate, DeflateFlush};
 
 use super::{CUT_OFF, Window};
 
-/// How many sizes of windows there are.
-const WINDOWS: usize = (Window::MAX.0 - Window::MIN.0) as usize + 1;
-
 /// Bytes that zlib writes at once.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// One compressor for all connections of a shard. Its memory is taken at its first use: 400 KB, and as much again for each
-/// window below [`Window::MAX`] that a message did not fit in.
+/// One compressor for all connections of a shard, with the largest window. Its memory is taken at its first use: 400 KB.
 #[derive(Default)]
 pub struct Compressor {
-    /// By the bits of the window, from the smallest.
-    states: [Option<State>; WINDOWS],
+    state: Option<State>,
     chunk: Vec<u8>,
 }
 
@@ -29,12 +24,11 @@ struct State {
 impl Compressor {
     /// Appends the compressed payload to `out` (RFC 7692, 7.2.1), at a level of 1 (fastest) to 9 (smallest); what is outside
     /// counts as the nearest. False, and nothing is appended, if it would not be smaller.
-    pub fn compress(&mut self, level: u8, window: Window, payload: &[u8], out: &mut Vec<u8>) -> bool {
-        // A message refers to nothing before it: one that fits in the window keeps to it whatever compresses it. So small
-        // windows rarely cost a state of their own, which is hardly smaller than the largest.
-        let window = if window.holds(payload.len()) { Window::MAX } else { window };
+    ///
+    /// A message refers to nothing before it, so one that fits in a smaller window keeps to that, too ([`Window::holds`]).
+    pub fn compress(&mut self, level: u8, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        let is_smaller = self.append(level.clamp(1, 9), window, payload, out) && {
+        let is_smaller = self.append(level.clamp(1, 9), payload, out) && {
             let end = out.len().saturating_sub(CUT_OFF.len());
             let is_flushed = end >= start && out[end..] == CUT_OFF;
             out.truncate(end.max(start));
@@ -47,10 +41,10 @@ impl Compressor {
     }
 
     /// Appends all that zlib makes of it. False if that is too long, and is therefore not complete.
-    fn append(&mut self, level: u8, window: Window, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    fn append(&mut self, level: u8, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         self.chunk.resize(CHUNK_BYTES, 0);
-        let deflate = state(&mut self.states[usize::from(window.0 - Window::MIN.0)], level, window);
+        let deflate = state(&mut self.state, level);
         loop {
             let (taken, written) = (deflate.total_in() as usize, deflate.total_out());
             let status = deflate.compress(&payload[taken..], &mut self.chunk, DeflateFlush::SyncFlush);
@@ -68,9 +62,9 @@ impl Compressor {
 }
 
 /// What compresses the next message. What it has learnt of the last one is forgotten.
-fn state(place: &mut Option<State>, level: u8, window: Window) -> &mut Deflate {
+fn state(place: &mut Option<State>, level: u8) -> &mut Deflate {
     place.take_if(|state| state.level != level);
-    let made = || State { deflate: Deflate::new(i32::from(level), false, window.bits()), level };
+    let made = || State { deflate: Deflate::new(i32::from(level), false, Window::MAX.bits()), level };
     let deflate = &mut place.get_or_insert_with(made).deflate;
     deflate.reset();
     deflate

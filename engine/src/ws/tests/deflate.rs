@@ -12,10 +12,6 @@ const TAIL: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
 
 const MIB: usize = 1 << 20;
 
-fn window(bits: u8) -> Window {
-    Window::new(bits).expect("9 to 15")
-}
-
 /// As a client would do it that has no sync flush of its own.
 fn miniz(payload: &[u8]) -> Option<Vec<u8>> {
     miniz_oxide::inflate::decompress_to_vec(&[payload, &TAIL].concat()).ok()
@@ -121,7 +117,7 @@ fn the_examples_of_the_rfc_are_inflated() {
 #[test]
 fn what_was_refused_is_charged_as_what_was_taken() {
     let mut bomb = Vec::new();
-    assert!(Compressor::default().compress(9, Window::MAX, &vec![0; 10_000_000], &mut bomb));
+    assert!(Compressor::default().compress(9, &vec![0; 10_000_000], &mut bomb));
     let mut inflater = Inflater::default();
     assert!(inflater.inflate(&bomb, MIB).is_err());
     let spent = inflater.take_spent();
@@ -184,7 +180,7 @@ fn a_message_that_ends_inside_a_block_is_broken() {
 #[test]
 fn a_bomb_ends_at_the_limit_with_memory_of_about_the_limit() {
     let mut bomb = Vec::new();
-    assert!(Compressor::default().compress(9, Window::MAX, &vec![0; 10_000_000], &mut bomb));
+    assert!(Compressor::default().compress(9, &vec![0; 10_000_000], &mut bomb));
     assert!(bomb.len() < 10_240, "{}", bomb.len());
     let mut inflater = Inflater::default();
     for limit in [0, 1, 1000, 100_000, MIB, 9_999_999, 10_000_000] {
@@ -219,11 +215,11 @@ fn what_does_not_become_smaller_is_not_compressed() {
     let mut out = b"before".to_vec();
     let noise: Vec<u8> = json(40_000).iter().enumerate().map(|(at, &byte)| mix(at as u64 ^ u64::from(byte))).collect();
     for payload in [&b""[..], b"a", b"Hello", &noise, &noise[..100]] {
-        assert!(!compressor.compress(6, Window::MAX, payload, &mut out));
+        assert!(!compressor.compress(6, payload, &mut out));
         assert_eq!(out, b"before");
     }
     // By one byte: what is compressed of it is appended, and nothing else.
-    assert!(compressor.compress(6, Window::MAX, b"aaaaaaaa", &mut out));
+    assert!(compressor.compress(6, b"aaaaaaaa", &mut out));
     assert!(out.starts_with(b"before") && out.len() < 6 + 8);
     assert_eq!(miniz(&out[6..]).as_deref(), Some(&b"aaaaaaaa"[..]));
 }
@@ -239,7 +235,7 @@ fn a_level_out_of_range_is_the_nearest_and_levels_differ() {
     let mut compressor = Compressor::default();
     let mut compress = |level| {
         let mut out = Vec::new();
-        assert!(compressor.compress(level, Window::MAX, &payload, &mut out));
+        assert!(compressor.compress(level, &payload, &mut out));
         out
     };
     assert_eq!(compress(0), compress(1));
@@ -249,32 +245,22 @@ fn a_level_out_of_range_is_the_nearest_and_levels_differ() {
     assert_eq!(compress(1), compress(1));
 }
 
-#[test]
-fn the_last_window_is_used_to_its_end_by_nobody() {
-    // Twice the same, so far apart that only a window of 15 bits reaches back.
-    let noise: Vec<u8> = (0..20_000).map(mix).collect();
-    let payload = noise.repeat(2);
-    let mut compressor = Compressor::default();
-    for bits in 9..=15 {
-        let mut out = Vec::new();
-        let is_smaller = compressor.compress(9, window(bits), &payload, &mut out);
-        assert_eq!(is_smaller, bits == 15, "window {bits}");
-    }
-}
-
 proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn what_is_compressed_for_a_window_needs_no_larger_one(
-        payload in compressible(100_000),
+    fn what_is_compressed_needs_no_larger_window_than_one_that_holds_it(
+        payload in prop_oneof![compressible(100_000), compressible(1500)],
         level in 1..=9_u8,
-        bits in 9..=15_u8,
     ) {
         let mut out = Vec::new();
-        if Compressor::default().compress(level, window(bits), &payload, &mut out) {
+        if Compressor::default().compress(level, &payload, &mut out) {
             prop_assert!(out.len() < payload.len());
-            prop_assert!(with_window(&out, bits).is_some_and(|inflated| inflated == payload));
+            for window in (9..=15).filter_map(Window::new) {
+                if window == Window::MAX || window.holds(payload.len()) {
+                    prop_assert!(with_window(&out, window.bits()).is_some_and(|inflated| inflated == payload));
+                }
+            }
             prop_assert!(miniz(&out).is_some_and(|inflated| inflated == payload));
             let mut inflater = Inflater::default();
             prop_assert!(inflater.inflate(&out, payload.len()) == Ok(&payload[..]));
@@ -285,14 +271,14 @@ proptest! {
 
     #[test]
     fn each_message_is_compressed_as_if_it_were_the_first(
-        messages in prop::collection::vec((compressible(20_000), 1..=9_u8, 9..=15_u8), 1..6),
+        messages in prop::collection::vec((compressible(20_000), 1..=9_u8), 1..6),
     ) {
         let mut compressor = Compressor::default();
         let mut inflater = Inflater::default();
-        for (payload, level, bits) in messages {
+        for (payload, level) in messages {
             let (mut out, mut alone) = (Vec::new(), Vec::new());
-            let is_smaller = compressor.compress(level, window(bits), &payload, &mut out);
-            prop_assert_eq!(is_smaller, Compressor::default().compress(level, window(bits), &payload, &mut alone));
+            let is_smaller = compressor.compress(level, &payload, &mut out);
+            prop_assert_eq!(is_smaller, Compressor::default().compress(level, &payload, &mut alone));
             prop_assert!(out == alone);
             if is_smaller {
                 prop_assert!(inflater.inflate(&out, 0) == Ok(&payload[..]));

@@ -119,7 +119,7 @@ pub const LIMITS: &[Row] = &[
         "history_total_bytes",
         whole!("BYTES", 0, BYTES_MAX, settings.history_total_bytes),
         "Bytes kept by the histories of all topics together; beyond, a topic gives up its oldest publications for its \
-         newest.",
+         newest. Compressed copies come on top.",
     )
     .zero("without limit"),
     row(
