@@ -17,8 +17,8 @@ use super::Shard;
 use super::admission::{Entry, Waiting};
 use super::connection::{Connection, ProxyHeader, State};
 use super::core::{Core, ticks_of};
-use super::shared::Shared;
 use super::stop;
+use super::transport::begin_tls;
 use crate::close::RefusalCause;
 use crate::config::{ClientAddress, Settings};
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
@@ -27,7 +27,7 @@ use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::proxy_protocol::{self, Proxied};
 use crate::net::tls::session::{NOT_SPOKEN, TURNED_AWAY, is_client_hello};
-use crate::net::tls::{ClientCertificate, Security, TlsSession};
+use crate::net::tls::{ClientCertificate, Security};
 use crate::ws::deflate::{self, Agreed, MalformedOffer};
 use crate::ws::handshake::{
     HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
@@ -155,7 +155,9 @@ impl<H: Handler> Shard<H> {
                 connection.rare().head = bytes.to_vec();
                 return;
             }
-            Proxied::Invalid => return self.core.drop_unanswered(slot, RefusalCause::ProxyHeader),
+            Proxied::Invalid => {
+                return self.core.drop_unanswered(slot, RefusalCause::ProxyHeader, "it is not answered");
+            }
             Proxied::Own(length) => (ProxyHeader::None, length, connection.peer),
             Proxied::Unknown(length) => (ProxyHeader::Seen, length, connection.peer),
             Proxied::Client(length, client) => (ProxyHeader::Seen, length, client),
@@ -223,7 +225,7 @@ impl<H: Handler> Shard<H> {
                 return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
             }
         };
-        if !self.core.settings.origins.allows(request) {
+        if !self.core.settings.origins.allows(request, self.core.connections[slot as usize].tls.is_some()) {
             let message = "this Origin is not allowed";
             return Verdict::Refuse(
                 RefusalCause::Origin,
@@ -291,19 +293,6 @@ impl<H: Handler> Shard<H> {
             core.shared.release_connection(counted.then(|| client.ip()));
         }
     }
-}
-
-/// What somebody's TLS begins with, if he speaks it.
-///
-/// # Errors
-/// It cannot be begun; the text says why.
-pub fn begin_tls(shared: &Shared, security: Security) -> Result<Option<Box<TlsSession>>, String> {
-    if security == Security::Plain {
-        return Ok(None);
-    }
-    let tls = shared.tls.load();
-    let tls = tls.as_ref().ok_or("there is no certificate to be shown")?;
-    TlsSession::new(tls.config()).map(|session| Some(Box::new(session))).map_err(|error| error.to_string())
 }
 
 /// What becomes of a request.

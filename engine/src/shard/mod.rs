@@ -41,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-pub use self::accept::{NOT_TLS, agree_deflate, bad_header, begin_tls, error_answer, take_deflate};
+pub use self::accept::{NOT_TLS, agree_deflate, bad_header, error_answer, take_deflate};
 use self::actions::Acting;
 use self::connection::{Connection, State};
 pub use self::core::WAKER;
@@ -50,6 +50,7 @@ use self::inbox::Adoption;
 use self::shared::Seat;
 use self::stop::Stopping;
 use self::timer::{Due, TICK_MS};
+pub use self::transport::begin_tls;
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Handler, Terms};
@@ -427,4 +428,4 @@ fn listener_index(token: Token, listeners: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod simulation;
+pub mod simulation;
