@@ -443,7 +443,7 @@ impl<H: Handler> Plane<H> {
             response
         })?;
         let agreed = agree_deflate(&head, settings).map_err(|error| refuse(400, "bad_upgrade", &error.to_string()))?;
-        if !settings.origins.allows(&head) {
+        if !settings.origins.allows(&head, arrival.tls) {
             return Err(refuse(403, "origin_not_allowed", "this Origin is not allowed"));
         }
         let max = settings.connections_per_ip_max;

@@ -109,6 +109,7 @@ impl Opened {
 fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Vec<Listeners>> {
     let mut all: Vec<Listeners> = Vec::new();
     for (addr, security) in wanted.addrs {
+        check_security(&all, addr, security)?;
         let named = |error: io::Error| {
             let advice = match error.kind() {
                 io::ErrorKind::AddrInUse if settings.takeover => "; it does not share it, so end it first",
@@ -126,6 +127,7 @@ fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Ve
             |error: io::Error| io::Error::new(error.kind(), format!("a listener that was given is of no use: {error}"));
         let addr = socket.local_addr().map_err(invalid)?;
         listener::adopt(&socket, settings).map_err(invalid)?;
+        check_security(&all, addr, security)?;
         match all.iter_mut().find(|listeners| listeners.addr == addr) {
             Some(listeners) => listeners.sockets.push(socket),
             None => {
@@ -135,6 +137,15 @@ fn collect(wanted: Wanted, sockets: usize, settings: &Settings) -> io::Result<Ve
         }
     }
     Ok(all)
+}
+
+/// One address cannot be both in the clear and through TLS.
+fn check_security(all: &[Listeners], addr: SocketAddr, security: Security) -> io::Result<()> {
+    if all.iter().any(|listeners| listeners.addr == addr && listeners.security != security) {
+        let message = format!("{addr} is to be listened on twice, with TLS and without");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    Ok(())
 }
 
 /// The listeners of an address: those of another process that we replace, and as many new ones as are missing.
@@ -218,6 +229,34 @@ mod tests {
         let sockets: Vec<_> = (0..sockets).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let shares = distribute(&sockets, shards).unwrap();
         shares.iter().map(|share| share.iter().map(|socket| socket.local_addr().unwrap()).collect()).collect()
+    }
+
+    #[test]
+    fn an_address_with_tls_and_without_is_refused_and_named() {
+        let settings = Settings::default();
+        let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let both = vec![(addr, Security::Plain), (addr, Security::Tls)];
+        let error = collect(Wanted { addrs: both, given: Vec::new() }, 1, &settings).err().unwrap();
+        assert!(
+            error.kind() == io::ErrorKind::InvalidInput && error.to_string().contains(&addr.to_string()),
+            "{error}"
+        );
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = socket.local_addr().unwrap();
+        for (securities, fits) in [
+            ([Security::Tls, Security::Plain], false),
+            ([Security::Plain, Security::Tls], false),
+            ([Security::Tls; 2], true),
+        ] {
+            let given = securities.map(|security| (socket.try_clone().unwrap(), false, security)).into();
+            match collect(Wanted { addrs: Vec::new(), given }, 1, &settings) {
+                Ok(all) => assert!(fits && all.len() == 1),
+                Err(error) => {
+                    assert!(!fits && error.kind() == io::ErrorKind::InvalidInput);
+                    assert!(error.to_string().contains(&addr.to_string()), "{error}");
+                }
+            }
+        }
     }
 
     #[test]

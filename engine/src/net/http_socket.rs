@@ -28,6 +28,8 @@ pub struct HttpSocket {
     /// What has been read, and decrypted, and not yet taken.
     read: Vec<u8>,
     taken: usize,
+    /// Why nothing follows that.
+    failed: Option<TlsFailure>,
     /// Whether anything had been read when it was taken over.
     begun: bool,
     /// Runs while a write is waiting.
@@ -68,7 +70,7 @@ impl HttpSocket {
     /// The runtime cannot watch it.
     pub fn new(stream: std::net::TcpStream, tls: Option<Box<TlsSession>>, read: Vec<u8>) -> io::Result<Self> {
         let begun = !read.is_empty();
-        Ok(Self { stream: TcpStream::from_std(stream)?, tls, read, taken: 0, begun, stall: None })
+        Ok(Self { stream: TcpStream::from_std(stream)?, tls, read, taken: 0, failed: None, begun, stall: None })
     }
 
     /// The address the peer connected to.
@@ -113,8 +115,9 @@ impl HttpSocket {
             let is_tls = is_client_hello(&first[..length]);
             return if is_tls { Err((NoHandshake::TlsOnPlain, NOT_SPOKEN.to_vec())) } else { Ok(()) };
         }
+        // On the heap, for a while: what lives across an await is a part of every connection's future, as long as that lasts.
+        let mut cipher = vec![0; READ_BYTES];
         while let Some(tls) = self.tls.as_mut().filter(|tls| !tls.is_open()) {
-            let mut cipher = [0; READ_BYTES];
             let length = self.stream.read(&mut cipher).await.map_err(gone)?;
             if length == 0 {
                 return Err((NoHandshake::Gone, Vec::new()));
@@ -138,7 +141,8 @@ impl HttpSocket {
     pub async fn part(&mut self, last: &[u8]) -> io::Result<()> {
         self.stream.write_all(last).await?;
         self.stream.shutdown().await?;
-        while self.stream.read(&mut [0; 2048]).await? > 0 {}
+        let mut rest = vec![0; 2048];
+        while self.stream.read(&mut rest).await? > 0 {}
         Ok(())
     }
 
@@ -183,7 +187,10 @@ impl HttpSocket {
     /// Reads and decrypts until there is something for hyper.
     fn poll_decrypt(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            let Self { stream, tls: Some(tls), read, .. } = self else { return Poll::Ready(Ok(())) };
+            let Self { stream, tls: Some(tls), read, failed, .. } = self else { return Poll::Ready(Ok(())) };
+            if let Some(failure) = failed {
+                return Poll::Ready(Err(io::Error::other(failure.clone())));
+            }
             if tls.is_peer_closed() {
                 return Poll::Ready(Ok(()));
             }
@@ -196,6 +203,8 @@ impl HttpSocket {
             let mut answer = Vec::new();
             let received = tls.receive(cipher.filled_mut(), read, &mut answer);
             tls.keep(&answer);
+            // What was readable before it failed comes first.
+            *failed = received.err();
             // What the socket does not take now goes out in front of what is written next.
             if let Poll::Ready(Err(error)) = self.poll_kept(cx) {
                 return Poll::Ready(Err(error));
@@ -203,7 +212,6 @@ impl HttpSocket {
             if self.give(buf) {
                 return Poll::Ready(Ok(()));
             }
-            received.map_err(io::Error::other)?;
         }
     }
 }
@@ -272,5 +280,57 @@ impl AsyncWrite for HttpSocket {
         }
         ready!(self.poll_kept_watched(cx))?;
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::simulation::wire::Wire;
+
+    fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        accepted.set_nonblocking(true).unwrap();
+        (client, accepted)
+    }
+
+    fn run<F: Future>(future: F) -> F::Output {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), future).await.expect("in time") })
+    }
+
+    #[test]
+    fn what_was_readable_before_it_failed_comes_first_and_the_failure_after_it() {
+        for version in [0, 1] {
+            let (mut client, accepted) = pair();
+            let (mut wire, tls) = Wire::new(client.try_clone().unwrap(), Some(version));
+            let mut cipher = wire.encrypted(b"GET / HTTP/1.1", false);
+            cipher.extend([23, 3, 3, 0, 32]);
+            cipher.extend([7; 32]);
+            io::Write::write_all(&mut client, &cipher).unwrap();
+            run(async {
+                let mut socket = HttpSocket::new(accepted, tls, Vec::new()).unwrap();
+                let mut read = [0; 14];
+                socket.read_exact(&mut read).await.unwrap();
+                assert_eq!(&read, b"GET / HTTP/1.1");
+                for _ in 0..2 {
+                    let error = socket.read(&mut read).await.expect_err("it has failed");
+                    let failure = error.get_ref().and_then(|error| error.downcast_ref()).unwrap();
+                    assert!(matches!(failure, TlsFailure::Protocol(_)), "{failure}");
+                }
+            });
+        }
+    }
+
+    /// They are a part of what every HTTP connection takes.
+    #[test]
+    fn handshakes_and_farewells_take_no_buffer_of_their_own_in_a_future() {
+        run(async {
+            let mut socket = HttpSocket::new(pair().1, None, Vec::new()).unwrap();
+            assert!(size_of_val(&socket.shake_hands(b"")) < 1024);
+            assert!(size_of_val(&socket.part(b"")) < 1024);
+        });
     }
 }

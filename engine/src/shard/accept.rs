@@ -18,8 +18,8 @@ use super::admission::{Entry, Waiting};
 use super::connection::{Connection, ProxyHeader, State};
 use super::core::{Core, ticks_of};
 use super::extensions::{agree_deflate, take_deflate};
-use super::shared::Shared;
 use super::stop;
+use super::transport::begin_tls;
 use crate::close::RefusalCause;
 use crate::config::ClientAddress;
 use crate::handler::{Accept, Decision, Handler, Refusal, Terms, Upgrade};
@@ -27,8 +27,8 @@ use crate::net::client_address;
 use crate::net::handover::Handover;
 use crate::net::listener::{Accepted, BACKLOG};
 use crate::net::proxy_protocol::{self, Proxied};
+use crate::net::tls::Security;
 use crate::net::tls::session::{NOT_SPOKEN, TURNED_AWAY, is_client_hello};
-use crate::net::tls::{Security, TlsSession};
 use crate::ws::deflate::Agreed;
 use crate::ws::handshake::{
     HEADERS_MAX, HeadError, Request, UpgradeKey, check_upgrade, is_header_name, is_header_value, parse_head,
@@ -156,7 +156,9 @@ impl<H: Handler> Shard<H> {
                 connection.rare().head = bytes.to_vec();
                 return;
             }
-            Proxied::Invalid => return self.core.drop_unanswered(slot, RefusalCause::ProxyHeader),
+            Proxied::Invalid => {
+                return self.core.drop_unanswered(slot, RefusalCause::ProxyHeader, "it is not answered");
+            }
             Proxied::Own(length) => (ProxyHeader::None, length, connection.peer),
             Proxied::Unknown(length) => (ProxyHeader::Seen, length, connection.peer),
             Proxied::Client(length, client) => (ProxyHeader::Seen, length, client),
@@ -224,7 +226,7 @@ impl<H: Handler> Shard<H> {
                 return Verdict::Refuse(RefusalCause::BadUpgrade, answer);
             }
         };
-        if !self.core.settings.origins.allows(request) {
+        if !self.core.settings.origins.allows(request, self.core.connections[slot as usize].tls.is_some()) {
             let message = "this Origin is not allowed";
             return Verdict::Refuse(
                 RefusalCause::Origin,
@@ -292,18 +294,6 @@ impl<H: Handler> Shard<H> {
             core.shared.release_connection(counted.then(|| client.ip()));
         }
     }
-}
-
-/// What somebody's TLS begins with, if he speaks it.
-///
-/// # Errors
-/// It cannot be begun; the text says why.
-pub fn begin_tls(shared: &Shared, security: Security) -> Result<Option<Box<TlsSession>>, String> {
-    if security == Security::Plain {
-        return Ok(None);
-    }
-    let tls = shared.tls.load();
-    tls.as_ref().ok_or("there is no certificate to be shown")?.begin().map(Some)
 }
 
 /// What becomes of a request.

@@ -304,8 +304,9 @@ impl Core {
     ) {
         use std::io::{Read, Write};
         let nowhere = ([0, 0, 0, 0], 0).into();
-        self.tell_answered(stream.peer_addr().unwrap_or(nowhere), cause, answer);
-        if security == Security::Tls {
+        let alerted = security == Security::Tls;
+        self.tell_answered(stream.peer_addr().unwrap_or(nowhere), cause, answer, alerted);
+        if alerted {
             answer = &TURNED_AWAY;
         }
         let mut request = [0; 2048];

@@ -230,8 +230,8 @@ impl Core {
     }
 
     /// Ends a connection that is not answered.
-    pub fn drop_unanswered(&mut self, slot: u32, cause: RefusalCause) {
-        self.tell_refused(self.connections[slot as usize].peer, cause, 0, "it is not answered");
+    pub fn drop_unanswered(&mut self, slot: u32, cause: RefusalCause, why: &str) {
+        self.tell_refused(self.connections[slot as usize].peer, cause, 0, why);
         // Counted already: not once more as gone.
         self.at(slot).state = State::Flushing;
         self.end(slot, CloseCause::PeerReset);
@@ -239,7 +239,9 @@ impl Core {
 
     /// Sends a whole answer and closes.
     pub fn answer_and_close(&mut self, slot: u32, cause: RefusalCause, answer: Vec<u8>) {
-        self.tell_answered(self.connections[slot as usize].peer, cause, &answer);
+        let connection = &self.connections[slot as usize];
+        let alerted = connection.tls.as_ref().is_some_and(|tls| !tls.is_open());
+        self.tell_answered(connection.peer, cause, &answer, alerted);
         self.part_with(slot, answer);
     }
 

@@ -88,9 +88,14 @@ impl Core {
         );
     }
 
-    /// Counts and logs somebody who is answered with this instead of becoming a WebSocket.
-    pub fn tell_answered(&mut self, peer: SocketAddr, cause: RefusalCause, answer: &[u8]) {
-        let (status, why) = said(answer);
+    /// Counts and logs somebody who is answered with this instead of becoming a WebSocket; or would be, if before the end of
+    /// the TLS handshake there were more words than an alert.
+    pub fn tell_answered(&mut self, peer: SocketAddr, cause: RefusalCause, answer: &[u8], alerted: bool) {
+        let (mut status, mut why) = said(answer);
+        if alerted {
+            status = 0;
+            why.push_str(" (told by a TLS alert only)");
+        }
         self.tell_refused(peer, cause, status, &why);
     }
 

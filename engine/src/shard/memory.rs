@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::connection::{Stash, State};
 use super::core::Core;
-use crate::close::CloseCause;
+use crate::close::{CloseCause, RefusalCause};
 use crate::net::tls::TlsSession;
 use crate::pubsub::outbound::Bounds;
 use crate::ws::session::{Role, Session};
@@ -95,6 +95,10 @@ impl Core {
     /// The connection that asks for more than there is, ends.
     fn refuse_if_full(&mut self, slot: u32) {
         if self.is_inbound_full() {
+            if self.at(slot).state == State::Head {
+                // Before the handshake is done there is nothing to tell it with, and who is connected must not pay for it.
+                return self.drop_unanswered(slot, RefusalCause::TlsHandshake, "inbound_total_bytes is reached");
+            }
             self.fail_with(slot, CloseCause::InboundMemory);
             self.forget_inbound(slot);
         }

@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 
-pub use self::accept::{NOT_TLS, bad_header, begin_tls, error_answer};
+pub use self::accept::{NOT_TLS, bad_header, error_answer};
 use self::actions::Acting;
 use self::connection::{Connection, State};
 pub use self::core::WAKER;
@@ -52,6 +52,7 @@ use self::inbox::Adoption;
 use self::shared::Seat;
 use self::stop::Stopping;
 use self::timer::{Due, TICK_MS};
+pub use self::transport::begin_tls;
 use crate::close::CloseCause;
 use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Handler, Terms};
@@ -430,4 +431,4 @@ fn listener_index(token: Token, listeners: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod simulation;
+pub mod simulation;

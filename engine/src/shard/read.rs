@@ -41,11 +41,12 @@ impl<H: Handler> Shard<H> {
             if connection.state == State::Open && connection.is_paused() {
                 return;
             }
-            if connection.tls.as_ref().is_some_and(|tls| tls.is_peer_closed()) && !connection.read_closed {
-                return self.core.read_ended(slot);
-            }
+            // What came before the end is handled before it.
             if self.core.read_budget == 0 || connection.has_stash() {
                 break;
+            }
+            if connection.tls.as_ref().is_some_and(|tls| tls.is_peer_closed()) && !connection.read_closed {
+                return self.core.read_ended(slot);
             }
             let mut scratch = std::mem::take(&mut self.scratch);
             let input = self.core.receive(slot, &mut scratch);
@@ -111,6 +112,10 @@ impl<H: Handler> Shard<H> {
         let received = tls.receive(bytes, &mut plain, &mut answer);
         let is_open = tls.is_open();
         self.core.book_held(slot, held);
+        if self.core.connection(slot, generation).is_none() {
+            self.plain = plain;
+            return;
+        }
         if is_open && !was_open {
             self.core.note_handshake(slot);
         }
@@ -123,6 +128,7 @@ impl<H: Handler> Shard<H> {
         match received {
             Err(failure) => self.core.fail_tls(slot, &failure),
             // What waits to be handled is handled before, as if the peer had only closed its socket.
+            Ok(Progress::PeerClosed) if connection.has_stash() => {}
             Ok(Progress::PeerClosed) if connection.state == State::Open && connection.is_paused() => {}
             Ok(Progress::PeerClosed) => self.core.read_ended(slot),
             Ok(Progress::Handshaking | Progress::Open) => {}

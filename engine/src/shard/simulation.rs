@@ -35,7 +35,7 @@ use crate::ws::session::{Role, Session};
 use crate::ws::{Message, Opcode, frame};
 
 mod handshakes;
-mod wire;
+pub mod wire;
 
 const SHARDS: usize = 3;
 const TOPICS: [&str; 6] = ["keep.a", "keep.b", "keep.c", "oldest.a", "newest.a", "conflate.a"];

@@ -12,9 +12,10 @@ use mio::net::TcpStream;
 
 use super::connection::{Connection, State};
 use super::core::Core;
+use super::shared::Shared;
 use crate::close::{CloseCause, RefusalCause};
-use crate::net::tls::TlsSession;
 use crate::net::tls::session::{AHEAD_MAX, TlsFailure};
+use crate::net::tls::{Security, TlsSession};
 use crate::pubsub::outbound::{Outbound, SLICES_MAX};
 
 /// A shard's buffers for TLS; empty as long as nobody speaks it.
@@ -150,6 +151,18 @@ impl Sealing {
         };
         Ok(Some(sent.and(write_sealed(stream, tls, &mut self.cipher, plain)?)))
     }
+}
+
+/// What somebody's TLS begins with, if he speaks it.
+///
+/// # Errors
+/// It cannot be begun; the text says why.
+pub fn begin_tls(shared: &Shared, security: Security) -> Result<Option<Box<TlsSession>>, String> {
+    if security == Security::Plain {
+        return Ok(None);
+    }
+    let tls = shared.tls.load();
+    tls.as_ref().ok_or("there is no certificate to be shown")?.begin().map(Some)
 }
 
 impl Core {

@@ -38,6 +38,9 @@ impl Handler for Parrot {
     fn upgrade(&self, request: &Upgrade<'_>) -> Decision<()> {
         self.note(format!("from {}", request.peer()));
         self.note(format!("upgrade tls={} id={}", request.is_tls(), request.id().is_some()));
+        if let Some(certificate) = request.client_certificate() {
+            self.note(format!("shown {} id={}", certificate.dns_names().join(","), request.id().is_some()));
+        }
         match request.path() {
             "/refused" => Decision::refuse(403, "not this path"),
             "/later" => Decision::Later(Box::pin(async { Decision::accept(()) })),

@@ -2,6 +2,7 @@
 //! tungstenite, `curl`, `openssl`.
 
 mod broken;
+mod certified;
 mod handshakes;
 mod http;
 mod kit;

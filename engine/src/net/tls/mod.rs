@@ -223,7 +223,8 @@ impl Tls {
 
     /// The server's side of a connection that begins.
     pub(crate) fn begin(&self) -> Result<Box<TlsSession>, String> {
-        let session = TlsSession::new(&self.config).map_err(|error| error.to_string())?;
+        let mut session = TlsSession::new(&self.config).map_err(|error| error.to_string())?;
+        session.expect_certificates(self.client_auth() != ClientAuth::None);
         Ok(Box::new(session.trusting(self.trust())))
     }
 

@@ -33,6 +33,10 @@ const RECORD_PLAIN_MAX: usize = 16 << 10;
 const RECORD_OVERHEAD: usize = 64;
 /// The most that is held of messages that are not complete: one of 64 KiB, the most rustls takes, in small records.
 const HELD_MAX: usize = 128 << 10;
+/// The same before the session is open, when anybody may hold it: what a handshake needs, which is a ClientHello in one record.
+const HELD_BEFORE_MAX: usize = 20 << 10;
+/// And where clients show certificates, whose chain may be long.
+const HELD_CERTIFIED_MAX: usize = 64 << 10;
 
 /// How far a session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +87,8 @@ pub struct TlsSession {
     held: Vec<u8>,
     /// How much of it is whole records, which rustls has seen and may have changed in place.
     held_seen: usize,
+    /// How much it may be before the session is open.
+    held_before_max: usize,
     /// Ciphertext that the socket has not taken, from `kept_at` on.
     kept: Vec<u8>,
     kept_at: usize,
@@ -112,6 +118,7 @@ impl TlsSession {
             trust: Digest::default(),
             held: Vec::new(),
             held_seen: 0,
+            held_before_max: HELD_BEFORE_MAX,
             kept: Vec::new(),
             kept_at: 0,
             booked: 0,
@@ -119,6 +126,11 @@ impl TlsSession {
             peer_closed: false,
             failed: false,
         })
+    }
+
+    /// Whether clients may show a certificate, which makes a handshake longer. By default they may not.
+    pub fn expect_certificates(&mut self, expected: bool) {
+        self.held_before_max = if expected { HELD_CERTIFIED_MAX } else { HELD_BEFORE_MAX };
     }
 
     /// Takes what has come, and changes it in place. What is readable of it is put behind `plain`, what is to be sent in answer
@@ -178,7 +190,8 @@ impl TlsSession {
     }
 
     fn check_held(&mut self, out: &mut Vec<u8>) -> Result<(), TlsFailure> {
-        if self.held.len() <= HELD_MAX {
+        let most = if self.connection.is_handshaking() { self.held_before_max } else { HELD_MAX };
+        if self.held.len() <= most {
             return Ok(());
         }
         self.fail(out);

@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::server::Auth;
 use crate::server::config::reload::Reloads;
-use crate::{EngineHandle, Origins};
+use crate::{Arrival, EngineHandle, Origins};
 use body::BodyBudget;
 use error::ApiError;
 
@@ -98,7 +98,8 @@ pub fn router(engine: EngineHandle, site: Site) -> Router {
 /// machine perhaps. It cannot forge the `Origin`, so what changes something goes by that, as the WebSockets do.
 async fn same_origin(State(service): Shared, request: Request, next: Next) -> Result<Response, ApiError> {
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
-    if !is_safe && !is_allowed(&service.engine.settings().origins, request.headers()) {
+    let is_tls = request.extensions().get::<Arrival>().is_some_and(|arrival| arrival.tls);
+    if !is_safe && !is_allowed(&service.engine.settings().origins, request.headers(), is_tls) {
         return Err(ApiError::new(
             StatusCode::FORBIDDEN,
             "origin_not_allowed",
@@ -108,7 +109,7 @@ async fn same_origin(State(service): Shared, request: Request, next: Next) -> Re
     Ok(next.run(request).await)
 }
 
-fn is_allowed(origins: &Origins, headers: &HeaderMap) -> bool {
+fn is_allowed(origins: &Origins, headers: &HeaderMap, is_tls: bool) -> bool {
     if !headers.contains_key(ORIGIN) {
         return true;
     }
@@ -117,7 +118,7 @@ fn is_allowed(origins: &Origins, headers: &HeaderMap) -> bool {
         let value = values.next()?.to_str().ok()?;
         values.next().is_none().then_some(value)
     };
-    only(ORIGIN).is_some_and(|origin| origins.allows_page(origin, only(HOST)))
+    only(ORIGIN).is_some_and(|origin| origins.allows_page(origin, only(HOST), is_tls))
 }
 
 /// Browsers shall believe the type that is given, and not guess one from the content.

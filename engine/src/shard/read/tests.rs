@@ -10,12 +10,16 @@ use mio::Events;
 use parking_lot::Mutex;
 
 use super::*;
+use crate::close::RefusalCause;
 use crate::config::Settings;
 use crate::engine::EngineHandle;
 use crate::handler::{Closed, Context, Decision, Terms, Upgrade};
 use crate::id::ConnectionId;
+use crate::net::tls::TlsSession;
+use crate::shard::connection::Connection;
 use crate::shard::inbox::{Adoption, Command};
 use crate::shard::shared::{Listening, Parts, Shared};
+use crate::shard::simulation::wire::{self, Wire};
 use crate::ws::deflate::Compressor;
 
 /// Remembers who sent messages of which length, and who closed.
@@ -55,7 +59,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let settings = Settings { ping_interval: Duration::ZERO, ..Settings::default() };
+        Self::with(Settings::default())
+    }
+
+    fn with(settings: Settings) -> Self {
+        let settings = Settings { ping_interval: Duration::ZERO, ..settings };
         let (shared, mut seats, _) = Shared::new(settings, Parts::default(), 1, Listening::default()).unwrap();
         let (engine, handler) = (EngineHandle::new(shared), Arc::new(Listener::default()));
         let shard = Shard::new(0, engine.clone(), seats.remove(0), handler.clone(), Vec::new()).unwrap();
@@ -81,13 +89,16 @@ impl Bench {
 
     /// A client whose messages may come compressed.
     fn connect(&mut self) -> (TcpStream, ConnectionId) {
+        self.connect_through(None)
+    }
+
+    fn connect_through(&mut self, tls: Option<Box<TlsSession>>) -> (TcpStream, ConnectionId) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, peer) = listener.accept().unwrap();
         stream.set_nonblocking(true).unwrap();
         let terms = Terms::default();
-        let adoption =
-            Adoption { stream, tls: None, peer, counted: false, data: Box::new(()), terms, rest: Vec::new() };
+        let adoption = Adoption { stream, tls, peer, counted: false, data: Box::new(()), terms, rest: Vec::new() };
         self.engine.shared().inboxes.0[0].command(Command::Adopt(adoption)).unwrap();
         let before = self.handler.opened.lock().len();
         self.turn_until(|bench| bench.handler.opened.lock().len() > before);
@@ -235,4 +246,47 @@ fn a_bomb_and_a_broken_message_end_the_connection_with_its_cause() {
         assert!(bench.heard(id).is_empty());
     }
     assert_eq!(bench.inflated(), Work::default());
+}
+
+/// A close_notify that comes together with more than a share is not the end before the rest is handled.
+#[test]
+fn what_waits_for_its_share_is_handled_before_a_close_notify_that_came_with_it() {
+    for version in [0, 1] {
+        let mut bench = Bench::new();
+        let (_unused, other) = socket_pair();
+        let (mut client, server) = Wire::new(other, Some(version));
+        let (mut socket, id) = bench.connect_through(server);
+        let mut stream = zeros(LENGTH).0.repeat(3 * SHARE);
+        frame::put_masked_data(&mut stream, Opcode::Text, b"last words", [1, 2, 3, 4]);
+        frame::put_masked_close(&mut stream, Some(1000), "", [1, 2, 3, 4]);
+        socket.write_all(&client.encrypted(&stream, true)).unwrap();
+        bench.turn_until(|bench| !bench.handler.closed.lock().is_empty());
+        assert_eq!(bench.heard(id), [&vec![LENGTH; 3 * SHARE][..], &[10]].concat());
+        assert_eq!(*bench.handler.closed.lock(), [(id, 1000)]);
+        bench.turn_until(|bench| bench.shard.core.connections.is_empty());
+    }
+}
+
+/// Who is not even done with the handshake makes room, not who is connected.
+#[test]
+fn a_handshake_that_holds_what_there_is_none_of_ends_and_is_counted() {
+    let mut bench = Bench::with(Settings { inbound_total_bytes: 100, ..Settings::default() });
+    let (_connected, _) = bench.connect();
+    let (mut newcomer, stream) = socket_pair();
+    stream.set_nonblocking(true).unwrap();
+    let mut connection = Connection::new(mio::net::TcpStream::from_std(stream), newcomer.local_addr().unwrap(), 0, 0);
+    connection.tls = Some(Box::new(TlsSession::new(wire::certificate().config()).unwrap()));
+    bench.shard.core.insert(connection).unwrap();
+    // The beginning of a record of 16 KiB.
+    newcomer.write_all(&[&[22, 3, 1, 64, 0, 1, 0, 63, 252, 3, 3][..], &[0; 1000]].concat()).unwrap();
+    bench.turn_until(|bench| bench.shard.core.metrics().refused[RefusalCause::TlsHandshake as usize].get() == 1);
+    bench.turn_until(|bench| bench.shard.core.connections.len() == 1);
+    assert!(bench.handler.closed.lock().is_empty());
+    assert_eq!(bench.engine.shared().inbound_bytes.load(Ordering::Relaxed), 0);
+}
+
+fn socket_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (client, listener.accept().unwrap().0)
 }

@@ -69,6 +69,23 @@ impl Wire {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
+    /// What a client sends that says this through TLS, and then that it says no more; nothing is sent.
+    pub fn encrypted(&mut self, bytes: &[u8], goodbye: bool) -> Vec<u8> {
+        let tls = self.tls.as_mut().unwrap();
+        let mut cipher = Vec::new();
+        for piece in bytes.chunks(16 << 10) {
+            tls.writer().write_all(piece).unwrap();
+            while tls.wants_write() {
+                tls.write_tls(&mut cipher).unwrap();
+            }
+        }
+        if goodbye {
+            tls.send_close_notify();
+            tls.write_tls(&mut cipher).unwrap();
+        }
+        cipher
+    }
+
     /// Sends what is encrypted; false if some of it has to wait.
     fn send(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else { return Ok(true) };

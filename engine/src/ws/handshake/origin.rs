@@ -6,7 +6,7 @@ use super::Request;
 /// The origins that may connect. A request without an `Origin` comes from no browser and is always allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Origins {
-    /// Only pages from the host and port that the request itself is for. The default.
+    /// Only pages from the host and port that the request itself is for; over TLS, from `https` only. The default.
     #[default]
     SameHost,
     /// Every page.
@@ -17,11 +17,12 @@ pub enum Origins {
 }
 
 impl Origins {
-    /// Whether this request may connect. Without regard to case; a port left out is the scheme's own.
-    pub fn allows(&self, request: &Request<'_>) -> bool {
+    /// Whether this request, which came through TLS or not, may connect. Without regard to case; a port left out is the
+    /// scheme's own.
+    pub fn allows(&self, request: &Request<'_>, is_tls: bool) -> bool {
         match (self, request.count("origin")) {
             (_, 0) | (Self::Any, _) => true,
-            (Self::SameHost, _) => request.only("origin").is_some_and(|origin| is_same_host(origin, request)),
+            (Self::SameHost, _) => request.only("origin").is_some_and(|origin| is_same_host(origin, request, is_tls)),
             (Self::List(list), _) => {
                 request.only("origin").is_some_and(|origin| list.iter().any(|entry| matches_entry(origin, entry)))
             }
@@ -31,20 +32,24 @@ impl Origins {
 
 impl Origins {
     /// Whether a page of this origin may use the HTTP service at this `Host`: the same rules.
-    pub fn allows_page(&self, origin: &str, host: Option<&str>) -> bool {
+    pub fn allows_page(&self, origin: &str, host: Option<&str>, is_tls: bool) -> bool {
         let headers = [
             httparse::Header { name: "origin", value: origin.as_bytes() },
             httparse::Header { name: "host", value: host.unwrap_or("").as_bytes() },
         ];
-        self.allows(&Request { method: "POST", target: "/", minor_version: 1, headers: &headers })
+        self.allows(&Request { method: "POST", target: "/", minor_version: 1, headers: &headers }, is_tls)
     }
 }
 
-/// The scheme of the `Host` header is unknown (a proxy may have ended TLS), so its port defaults like the origin's.
-fn is_same_host(origin: &str, request: &Request<'_>) -> bool {
+/// Through TLS the page, too, must have come so: one in the clear could be anybody's on the way. Else the scheme of the `Host`
+/// header is unknown (a proxy may have ended TLS), and its port defaults like the origin's.
+fn is_same_host(origin: &str, request: &Request<'_>, is_tls: bool) -> bool {
     let (Some(origin), Some(host)) = (Origin::parse(origin), request.only("host")) else {
         return false;
     };
+    if is_tls && !origin.scheme.eq_ignore_ascii_case("https") {
+        return false;
+    }
     let host = Origin::of_authority(origin.scheme, host);
     host.is_some_and(|host| origin.host.eq_ignore_ascii_case(host.host) && origin.port == host.port)
 }

@@ -174,8 +174,8 @@ fn a_value_that_is_not_text_is_skipped_but_still_counts() {
     let mut headers = [EMPTY_HEADER; HEADERS_MAX];
     let (request, _) = parse_head(head, &mut headers).unwrap().unwrap();
     assert_eq!(request.header("origin"), None);
-    assert!(!Origins::SameHost.allows(&request));
-    assert!(!Origins::List(vec!["null".into()]).allows(&request));
+    assert!(!Origins::SameHost.allows(&request, false));
+    assert!(!Origins::List(vec!["null".into()]).allows(&request, false));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn cookies_are_found_by_their_whole_name() {
 }
 
 fn allows(origins: &Origins, host: &str, origin: &str) -> bool {
-    with_headers(&[&format!("Host: {host}"), &format!("Origin: {origin}")], |request| origins.allows(&request))
+    with_headers(&[&format!("Host: {host}"), &format!("Origin: {origin}")], |request| origins.allows(&request, false))
 }
 
 #[test]
@@ -221,13 +221,39 @@ fn same_host_compares_host_and_port() {
 }
 
 #[test]
+fn through_tls_a_page_in_the_clear_is_not_of_the_same_host() {
+    let same = |host, origin| {
+        let headers = [format!("Host: {host}"), format!("Origin: {origin}")];
+        with_headers(&[&headers[0], &headers[1]], |request| Origins::SameHost.allows(&request, true))
+    };
+    assert!(same("example.com", "https://example.com"));
+    assert!(same("example.com", "HTTPS://example.com:443"));
+    assert!(same("example.com:443", "https://example.com"));
+    assert!(same("example.com:8443", "https://example.com:8443"));
+    for (host, origin) in [
+        ("example.com", "http://example.com"),
+        ("example.com:80", "http://example.com"),
+        ("example.com:443", "http://example.com:443"),
+        ("example.com:80", "https://example.com"),
+        ("example.com:8443", "http://example.com:8443"),
+        ("example.com", "null"),
+    ] {
+        assert!(!same(host, origin), "{host} {origin}");
+    }
+    assert!(with_headers(&["Host: a"], |request| Origins::SameHost.allows(&request, true)), "no browser");
+    let list = Origins::List(vec!["http://example.com".into()]);
+    let listed = ["Host: a", "Origin: http://example.com"];
+    assert!(with_headers(&listed, |request| list.allows(&request, true)), "as it is listed");
+}
+
+#[test]
 fn an_origin_is_needed_from_browsers_only_and_only_once() {
     for origins in [Origins::SameHost, Origins::Any, Origins::List(vec![])] {
-        assert!(with_headers(&["Host: a"], |request| origins.allows(&request)));
+        assert!(with_headers(&["Host: a"], |request| origins.allows(&request, false)));
     }
     let twice = ["Host: a", "Origin: http://a", "Origin: http://a"];
-    assert!(!with_headers(&twice, |request| Origins::SameHost.allows(&request)));
-    assert!(with_headers(&twice, |request| Origins::Any.allows(&request)));
+    assert!(!with_headers(&twice, |request| Origins::SameHost.allows(&request, false)));
+    assert!(with_headers(&twice, |request| Origins::Any.allows(&request, false)));
 }
 
 #[test]
@@ -302,8 +328,8 @@ proptest! {
             prop_assert!(head_len <= bytes.len());
             let _ = (request.path(), request.query(), request.cookie("a"), request.protocols().count());
             let _ = check_upgrade(&request).map(|key| key.accept());
-            let _ = Origins::SameHost.allows(&request);
-            let _ = Origins::List(vec!["https://*.a".into(), "*".into(), "".into()]).allows(&request);
+            let _ = Origins::SameHost.allows(&request, false);
+            let _ = Origins::List(vec!["https://*.a".into(), "*".into(), "".into()]).allows(&request, false);
         }
     }
 
