@@ -140,7 +140,7 @@ test('npm ws: a bomb is answered with 1009', async () => {
 
 const script = fileURLToPath(new URL('deflate_websockets.py', import.meta.url));
 const installed = fileURLToPath(new URL('../../target/python/bin/python', import.meta.url));
-const python = [process.env.FANFARE_PYTHON, installed].find((path) => path && existsSync(path));
+const python = [process.env.WEBSOCKETS_PYTHON, installed].find((path) => path && existsSync(path));
 const skip = python ? false : 'there is no Python with websockets: tests/run setup installs it';
 
 test('Python websockets: messages of all kinds, both ways, with and without offers of small windows', { skip }, async () => {
