@@ -7,7 +7,7 @@
 //! are never dropped by a policy; every entry that belongs to a topic is counted in that topic's `queued` exactly as long as
 //! it is here.
 //!
-//! Bounds count what an entry keeps in memory ([`Publication::held`]), which is more than goes to the socket where a publication
+//! Bounds count what an entry keeps in memory (`Publication::held`), which is more than goes to the socket where a publication
 //! is compressed: who reads slowly would else keep a thousand times its bound. Only `written` is of the bytes on the wire.
 
 use std::collections::VecDeque;
